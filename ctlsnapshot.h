@@ -1,0 +1,13 @@
+/*
+ * ctlsnapshot.h - snapshot status and restore, commands of etcdctl and etcdutl.
+ */
+#ifndef CTLSNAPSHOT_H
+#define CTLSNAPSHOT_H
+
+#include "ctlv3.h"
+
+extern const struct ctl_option ctlv3_restore_options[];
+
+ctlv3_command ctlv3_snapshot_status, ctlv3_snapshot_restore;
+
+#endif

@@ -1,0 +1,247 @@
+/*
+ * hpackhuff.c - Huffman's code of HPACK (RFC 7541, 5.2 and appendix B).
+ *
+ * The code is canonical: shorter codes come first, and among those of a length
+ * the smaller symbol. So, of 32 bits that begin with a code, the number alone
+ * tells how long it is: the codes of a length lie below a bound. Codes of up to
+ * 8 bits, which text is made of, are told by one look at the first 8 bits.
+ */
+#include "hpack.h"
+
+/* clang-format off */
+
+/* By symbol; 256 is EOS. */
+static const struct {
+    uint32_t code;
+    uint8_t bits;
+} codes[257] = {
+    {0x1ff8, 13}, {0x7fffd8, 23}, {0xfffffe2, 28}, {0xfffffe3, 28},
+    {0xfffffe4, 28}, {0xfffffe5, 28}, {0xfffffe6, 28}, {0xfffffe7, 28},
+    {0xfffffe8, 28}, {0xffffea, 24}, {0x3ffffffc, 30}, {0xfffffe9, 28},
+    {0xfffffea, 28}, {0x3ffffffd, 30}, {0xfffffeb, 28}, {0xfffffec, 28},
+    {0xfffffed, 28}, {0xfffffee, 28}, {0xfffffef, 28}, {0xffffff0, 28},
+    {0xffffff1, 28}, {0xffffff2, 28}, {0x3ffffffe, 30}, {0xffffff3, 28},
+    {0xffffff4, 28}, {0xffffff5, 28}, {0xffffff6, 28}, {0xffffff7, 28},
+    {0xffffff8, 28}, {0xffffff9, 28}, {0xffffffa, 28}, {0xffffffb, 28},
+    {0x14, 6}, {0x3f8, 10}, {0x3f9, 10}, {0xffa, 12},
+    {0x1ff9, 13}, {0x15, 6}, {0xf8, 8}, {0x7fa, 11},
+    {0x3fa, 10}, {0x3fb, 10}, {0xf9, 8}, {0x7fb, 11},
+    {0xfa, 8}, {0x16, 6}, {0x17, 6}, {0x18, 6},
+    {0x0, 5}, {0x1, 5}, {0x2, 5}, {0x19, 6},
+    {0x1a, 6}, {0x1b, 6}, {0x1c, 6}, {0x1d, 6},
+    {0x1e, 6}, {0x1f, 6}, {0x5c, 7}, {0xfb, 8},
+    {0x7ffc, 15}, {0x20, 6}, {0xffb, 12}, {0x3fc, 10},
+    {0x1ffa, 13}, {0x21, 6}, {0x5d, 7}, {0x5e, 7},
+    {0x5f, 7}, {0x60, 7}, {0x61, 7}, {0x62, 7},
+    {0x63, 7}, {0x64, 7}, {0x65, 7}, {0x66, 7},
+    {0x67, 7}, {0x68, 7}, {0x69, 7}, {0x6a, 7},
+    {0x6b, 7}, {0x6c, 7}, {0x6d, 7}, {0x6e, 7},
+    {0x6f, 7}, {0x70, 7}, {0x71, 7}, {0x72, 7},
+    {0xfc, 8}, {0x73, 7}, {0xfd, 8}, {0x1ffb, 13},
+    {0x7fff0, 19}, {0x1ffc, 13}, {0x3ffc, 14}, {0x22, 6},
+    {0x7ffd, 15}, {0x3, 5}, {0x23, 6}, {0x4, 5},
+    {0x24, 6}, {0x5, 5}, {0x25, 6}, {0x26, 6},
+    {0x27, 6}, {0x6, 5}, {0x74, 7}, {0x75, 7},
+    {0x28, 6}, {0x29, 6}, {0x2a, 6}, {0x7, 5},
+    {0x2b, 6}, {0x76, 7}, {0x2c, 6}, {0x8, 5},
+    {0x9, 5}, {0x2d, 6}, {0x77, 7}, {0x78, 7},
+    {0x79, 7}, {0x7a, 7}, {0x7b, 7}, {0x7ffe, 15},
+    {0x7fc, 11}, {0x3ffd, 14}, {0x1ffd, 13}, {0xffffffc, 28},
+    {0xfffe6, 20}, {0x3fffd2, 22}, {0xfffe7, 20}, {0xfffe8, 20},
+    {0x3fffd3, 22}, {0x3fffd4, 22}, {0x3fffd5, 22}, {0x7fffd9, 23},
+    {0x3fffd6, 22}, {0x7fffda, 23}, {0x7fffdb, 23}, {0x7fffdc, 23},
+    {0x7fffdd, 23}, {0x7fffde, 23}, {0xffffeb, 24}, {0x7fffdf, 23},
+    {0xffffec, 24}, {0xffffed, 24}, {0x3fffd7, 22}, {0x7fffe0, 23},
+    {0xffffee, 24}, {0x7fffe1, 23}, {0x7fffe2, 23}, {0x7fffe3, 23},
+    {0x7fffe4, 23}, {0x1fffdc, 21}, {0x3fffd8, 22}, {0x7fffe5, 23},
+    {0x3fffd9, 22}, {0x7fffe6, 23}, {0x7fffe7, 23}, {0xffffef, 24},
+    {0x3fffda, 22}, {0x1fffdd, 21}, {0xfffe9, 20}, {0x3fffdb, 22},
+    {0x3fffdc, 22}, {0x7fffe8, 23}, {0x7fffe9, 23}, {0x1fffde, 21},
+    {0x7fffea, 23}, {0x3fffdd, 22}, {0x3fffde, 22}, {0xfffff0, 24},
+    {0x1fffdf, 21}, {0x3fffdf, 22}, {0x7fffeb, 23}, {0x7fffec, 23},
+    {0x1fffe0, 21}, {0x1fffe1, 21}, {0x3fffe0, 22}, {0x1fffe2, 21},
+    {0x7fffed, 23}, {0x3fffe1, 22}, {0x7fffee, 23}, {0x7fffef, 23},
+    {0xfffea, 20}, {0x3fffe2, 22}, {0x3fffe3, 22}, {0x3fffe4, 22},
+    {0x7ffff0, 23}, {0x3fffe5, 22}, {0x3fffe6, 22}, {0x7ffff1, 23},
+    {0x3ffffe0, 26}, {0x3ffffe1, 26}, {0xfffeb, 20}, {0x7fff1, 19},
+    {0x3fffe7, 22}, {0x7ffff2, 23}, {0x3fffe8, 22}, {0x1ffffec, 25},
+    {0x3ffffe2, 26}, {0x3ffffe3, 26}, {0x3ffffe4, 26}, {0x7ffffde, 27},
+    {0x7ffffdf, 27}, {0x3ffffe5, 26}, {0xfffff1, 24}, {0x1ffffed, 25},
+    {0x7fff2, 19}, {0x1fffe3, 21}, {0x3ffffe6, 26}, {0x7ffffe0, 27},
+    {0x7ffffe1, 27}, {0x3ffffe7, 26}, {0x7ffffe2, 27}, {0xfffff2, 24},
+    {0x1fffe4, 21}, {0x1fffe5, 21}, {0x3ffffe8, 26}, {0x3ffffe9, 26},
+    {0xffffffd, 28}, {0x7ffffe3, 27}, {0x7ffffe4, 27}, {0x7ffffe5, 27},
+    {0xfffec, 20}, {0xfffff3, 24}, {0xfffed, 20}, {0x1fffe6, 21},
+    {0x3fffe9, 22}, {0x1fffe7, 21}, {0x1fffe8, 21}, {0x7ffff3, 23},
+    {0x3fffea, 22}, {0x3fffeb, 22}, {0x1ffffee, 25}, {0x1ffffef, 25},
+    {0xfffff4, 24}, {0xfffff5, 24}, {0x3ffffea, 26}, {0x7ffff4, 23},
+    {0x3ffffeb, 26}, {0x7ffffe6, 27}, {0x3ffffec, 26}, {0x3ffffed, 26},
+    {0x7ffffe7, 27}, {0x7ffffe8, 27}, {0x7ffffe9, 27}, {0x7ffffea, 27},
+    {0x7ffffeb, 27}, {0xffffffe, 28}, {0x7ffffec, 27}, {0x7ffffed, 27},
+    {0x7ffffee, 27}, {0x7ffffef, 27}, {0x7fffff0, 27}, {0x3ffffee, 26},
+    {0x3fffffff, 30},
+};
+
+/* By the first 8 bits of a code: its length << 8 | symbol; 0: it is longer. */
+static const uint16_t quick[256] = {
+    0x530, 0x530, 0x530, 0x530, 0x530, 0x530, 0x530, 0x530,
+    0x531, 0x531, 0x531, 0x531, 0x531, 0x531, 0x531, 0x531,
+    0x532, 0x532, 0x532, 0x532, 0x532, 0x532, 0x532, 0x532,
+    0x561, 0x561, 0x561, 0x561, 0x561, 0x561, 0x561, 0x561,
+    0x563, 0x563, 0x563, 0x563, 0x563, 0x563, 0x563, 0x563,
+    0x565, 0x565, 0x565, 0x565, 0x565, 0x565, 0x565, 0x565,
+    0x569, 0x569, 0x569, 0x569, 0x569, 0x569, 0x569, 0x569,
+    0x56f, 0x56f, 0x56f, 0x56f, 0x56f, 0x56f, 0x56f, 0x56f,
+    0x573, 0x573, 0x573, 0x573, 0x573, 0x573, 0x573, 0x573,
+    0x574, 0x574, 0x574, 0x574, 0x574, 0x574, 0x574, 0x574,
+    0x620, 0x620, 0x620, 0x620, 0x625, 0x625, 0x625, 0x625,
+    0x62d, 0x62d, 0x62d, 0x62d, 0x62e, 0x62e, 0x62e, 0x62e,
+    0x62f, 0x62f, 0x62f, 0x62f, 0x633, 0x633, 0x633, 0x633,
+    0x634, 0x634, 0x634, 0x634, 0x635, 0x635, 0x635, 0x635,
+    0x636, 0x636, 0x636, 0x636, 0x637, 0x637, 0x637, 0x637,
+    0x638, 0x638, 0x638, 0x638, 0x639, 0x639, 0x639, 0x639,
+    0x63d, 0x63d, 0x63d, 0x63d, 0x641, 0x641, 0x641, 0x641,
+    0x65f, 0x65f, 0x65f, 0x65f, 0x662, 0x662, 0x662, 0x662,
+    0x664, 0x664, 0x664, 0x664, 0x666, 0x666, 0x666, 0x666,
+    0x667, 0x667, 0x667, 0x667, 0x668, 0x668, 0x668, 0x668,
+    0x66c, 0x66c, 0x66c, 0x66c, 0x66d, 0x66d, 0x66d, 0x66d,
+    0x66e, 0x66e, 0x66e, 0x66e, 0x670, 0x670, 0x670, 0x670,
+    0x672, 0x672, 0x672, 0x672, 0x675, 0x675, 0x675, 0x675,
+    0x73a, 0x73a, 0x742, 0x742, 0x743, 0x743, 0x744, 0x744,
+    0x745, 0x745, 0x746, 0x746, 0x747, 0x747, 0x748, 0x748,
+    0x749, 0x749, 0x74a, 0x74a, 0x74b, 0x74b, 0x74c, 0x74c,
+    0x74d, 0x74d, 0x74e, 0x74e, 0x74f, 0x74f, 0x750, 0x750,
+    0x751, 0x751, 0x752, 0x752, 0x753, 0x753, 0x754, 0x754,
+    0x755, 0x755, 0x756, 0x756, 0x757, 0x757, 0x759, 0x759,
+    0x76a, 0x76a, 0x76b, 0x76b, 0x771, 0x771, 0x776, 0x776,
+    0x777, 0x777, 0x778, 0x778, 0x779, 0x779, 0x77a, 0x77a,
+    0x826, 0x82a, 0x82c, 0x83b, 0x858, 0x85a, 0x000, 0x000,
+};
+
+/* The others, but EOS, in the order of their codes. */
+static const uint8_t long_symbols[182] = {
+    33, 34, 40, 41, 63, 39, 43, 124, 35, 62, 0, 36,
+    64, 91, 93, 126, 94, 125, 60, 96, 123, 92, 195, 208,
+    128, 130, 131, 162, 184, 194, 224, 226, 153, 161, 167, 172,
+    176, 177, 179, 209, 216, 217, 227, 229, 230, 129, 132, 133,
+    134, 136, 146, 154, 156, 160, 163, 164, 169, 170, 173, 178,
+    181, 185, 186, 187, 189, 190, 196, 198, 228, 232, 233, 1,
+    135, 137, 138, 139, 140, 141, 143, 147, 149, 150, 151, 152,
+    155, 157, 158, 165, 166, 168, 174, 175, 180, 182, 183, 188,
+    191, 197, 231, 239, 9, 142, 144, 145, 148, 159, 171, 206,
+    215, 225, 236, 237, 199, 207, 234, 235, 192, 193, 200, 201,
+    202, 205, 210, 213, 218, 219, 238, 240, 242, 243, 255, 203,
+    204, 211, 212, 214, 221, 222, 223, 241, 244, 245, 246, 247,
+    248, 250, 251, 252, 253, 254, 2, 3, 4, 5, 6, 7,
+    8, 11, 12, 14, 15, 16, 17, 18, 19, 20, 21, 23,
+    24, 25, 26, 27, 28, 29, 30, 31, 127, 220, 249, 10,
+    13, 22,
+};
+
+/* Longer codes by length: what ends them (as the first of 32 bits), the first
+ * of them, their length, and the place of the first in long_symbols. */
+static const struct {
+    uint32_t end;
+    uint32_t first;
+    uint8_t bits, at;
+} classes[] = {
+    {0xff400000, 0x3f8, 10, 0},
+    {0xffa00000, 0x7fa, 11, 5},
+    {0xffc00000, 0xffa, 12, 8},
+    {0xfff00000, 0x1ff8, 13, 10},
+    {0xfff80000, 0x3ffc, 14, 16},
+    {0xfffe0000, 0x7ffc, 15, 18},
+    {0xfffe6000, 0x7fff0, 19, 21},
+    {0xfffee000, 0xfffe6, 20, 24},
+    {0xffff4800, 0x1fffdc, 21, 32},
+    {0xffffb000, 0x3fffd2, 22, 45},
+    {0xffffea00, 0x7fffd8, 23, 71},
+    {0xfffff600, 0xffffea, 24, 100},
+    {0xfffff800, 0x1ffffec, 25, 112},
+    {0xfffffbc0, 0x3ffffe0, 26, 116},
+    {0xfffffe20, 0x7ffffde, 27, 131},
+    {0xfffffff0, 0xfffffe2, 28, 150},
+    {0xfffffffc, 0x3ffffffc, 30, 179},
+};
+
+/* clang-format on */
+
+size_t hpack_huffman_len(struct str s)
+{
+    size_t bits = 0;
+
+    for (size_t i = 0; i < s.n; i++)
+        bits += codes[(uint8_t)s.p[i]].bits;
+    return (bits + 7) / 8;
+}
+
+void hpack_huffman_encode(struct buf *out, struct str s)
+{
+    uint64_t acc = 0; /* the last `bits` bits are still to be written */
+    unsigned bits = 0;
+
+    buf_reserve(out, hpack_huffman_len(s));
+    for (size_t i = 0; i < s.n; i++) {
+        uint8_t c = (uint8_t)s.p[i];
+
+        acc = acc << codes[c].bits | codes[c].code;
+        bits += codes[c].bits;
+        while (bits >= 8) {
+            bits -= 8;
+            out->data[out->len++] = (uint8_t)(acc >> bits);
+        }
+    }
+    if (bits) /* the beginning of EOS pads: ones */
+        out->data[out->len++] = (uint8_t)(acc << (8 - bits) | 0xff >> bits);
+}
+
+/* The code of more than 8 bits that top begins with: its length, 0 if EOS. */
+static unsigned long_code(uint32_t top, uint8_t *symbol)
+{
+    for (size_t i = 0; i < ARRAY_LEN(classes); i++) {
+        unsigned bits = classes[i].bits;
+
+        if (top < classes[i].end) {
+            *symbol = long_symbols[classes[i].at +
+                                   ((top >> (32 - bits)) - classes[i].first)];
+            return bits;
+        }
+    }
+    return 0;
+}
+
+int hpack_huffman_decode(struct buf *out, const void *p, size_t n)
+{
+    const uint8_t *in = p;
+    uint64_t acc = 0; /* the first `bits` bits are still to be read */
+    unsigned bits = 0;
+    size_t i = 0, len = out->len;
+
+    if (n == 0)
+        return 0;
+    buf_reserve(out, n * 8 / 5 + 1); /* no code is shorter than 5 bits */
+    for (;;) {
+        unsigned took;
+        uint8_t symbol;
+
+        while (bits <= 56 && i < n) {
+            acc |= (uint64_t)in[i++] << (56 - bits);
+            bits += 8;
+        }
+        symbol = (uint8_t)quick[acc >> 56];
+        took = quick[acc >> 56] >> 8;
+        if (took == 0)
+            took = long_code((uint32_t)(acc >> 32), &symbol);
+        if (took == 0)
+            return HPACK_EINVAL; /* EOS, in full */
+        if (took > bits)
+            break;
+        out->data[len++] = symbol;
+        acc <<= took;
+        bits -= took;
+    }
+    if (bits > 7 || acc != ~(UINT64_MAX >> bits))
+        return HPACK_EINVAL;
+    out->len = len;
+    return 0;
+}

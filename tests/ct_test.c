@@ -1,0 +1,236 @@
+/*
+ * ct_test.c - that time does not depend on secrets. Under valgrind's memcheck
+ * each secret is marked as undefined; a branch or an address that depends on
+ * it is then an error (Langley's "ctgrind", 2010). What may show is declared so
+ * where it leaves: outputs here, and in the code what goes through bn_public(),
+ * bn_publish() and ct_eq(), which ct.wrap leads here.
+ *
+ *   valgrind --error-exitcode=1 ct_test
+ *   valgrind --error-exitcode=1 ct_test leak   must fail: it branches on a key
+ *
+ * Without valgrind it only calls everything once.
+ */
+#include "aead.h"
+#include "bignum.h"
+#include "curve25519.h"
+#include "hash.h"
+#include "pk.h"
+
+#include "check.h"
+#include "hex.h"
+#include "rsakeys.h"
+
+#if defined(__has_include)
+#if __has_include(<valgrind/memcheck.h>)
+#include <valgrind/memcheck.h>
+#endif
+#endif
+#ifndef VALGRIND_MAKE_MEM_UNDEFINED
+#define VALGRIND_MAKE_MEM_UNDEFINED(p, n) ((void)(p), (void)(n))
+#define VALGRIND_MAKE_MEM_DEFINED(p, n) ((void)(p), (void)(n))
+#endif
+
+static void secret(const void *p, size_t n)
+{
+    (void)VALGRIND_MAKE_MEM_UNDEFINED(p, n);
+}
+
+static void public(const void *p, size_t n)
+{
+    (void)VALGRIND_MAKE_MEM_DEFINED(p, n);
+}
+
+/* --- The doors. --------------------------------------------------------------- */
+
+bool __real_bn_public(bn_limb mask);
+bool __wrap_bn_public(bn_limb mask);
+void __real_bn_publish(uint8_t *p, size_t len, const bn_limb *x, size_t n);
+void __wrap_bn_publish(uint8_t *p, size_t len, const bn_limb *x, size_t n);
+bool __real_ct_eq(const void *a, const void *b, size_t n);
+bool __wrap_ct_eq(const void *a, const void *b, size_t n);
+
+bool __wrap_bn_public(bn_limb mask)
+{
+    public(&mask, sizeof(mask));
+    return __real_bn_public(mask);
+}
+
+void __wrap_bn_publish(uint8_t *p, size_t len, const bn_limb *x, size_t n)
+{
+    __real_bn_publish(p, len, x, n);
+    public(p, len);
+}
+
+bool __wrap_ct_eq(const void *a, const void *b, size_t n)
+{
+    bool same = __real_ct_eq(a, b, n);
+
+    public(&same, sizeof(same));
+    return same;
+}
+
+/* --- Hashes and encryption. ---------------------------------------------------- */
+
+static void test_hash(void)
+{
+    uint8_t key[200] = {1}, out[HASH_SIZE_MAX];
+
+    for (int hash = HASH_SHA1; hash <= HASH_SHA512; hash++) {
+        secret(key, sizeof(key));
+        hmac_once(hash, key, sizeof(key), key, sizeof(key), out);
+        hkdf_extract(hash, NULL, 0, key, sizeof(key), out);
+        CHECK(hkdf_expand(hash, out, hash_size(hash), "info", 4, key,
+                          sizeof(key)));
+    }
+    sha256_portable(key, sizeof(key), out);
+}
+
+static void check_aead(const struct aead *a)
+{
+    uint8_t text[100] = {2}, sealed[100], opened[100], tag[AEAD_TAG_SIZE];
+    uint8_t nonce[AEAD_NONCE_SIZE] = {3};
+    struct str part = {(const char *)text, sizeof(text)};
+
+    secret(text, sizeof(text));
+    aead_seal(a, nonce, STR("aad"), &part, 1, sealed, tag);
+    public(sealed, sizeof(sealed));
+    public(tag, sizeof(tag));
+    CHECK(aead_open(a, nonce, STR("aad"), sealed, sizeof(sealed), tag, opened));
+    tag[0] ^= 1;
+    CHECK(
+        !aead_open(a, nonce, STR("aad"), sealed, sizeof(sealed), tag, opened));
+    public(opened, sizeof(opened));
+    public(text, sizeof(text));
+    CHECK(memcmp(opened, text, sizeof(text)) == 0);
+}
+
+static void test_aead(void)
+{
+    for (int type = AEAD_AES_128_GCM; type <= AEAD_CHACHA20_POLY1305; type++) {
+        uint8_t key[AEAD_KEY_MAX] = {4};
+        struct aead a;
+
+        secret(key, sizeof(key));
+        aead_init(&a, type, key);
+        check_aead(&a);
+        aead_release(&a);
+        aead_init_portable(&a, type, key);
+        check_aead(&a);
+        aead_release(&a);
+    }
+}
+
+/* --- Key agreement. ------------------------------------------------------------ */
+
+static void test_x25519(void)
+{
+    uint8_t key[X25519_SIZE] = {5}, pub[X25519_SIZE], out[X25519_SIZE];
+    bool ok;
+
+    secret(key, sizeof(key));
+    x25519_public(key, pub);
+    public(pub, sizeof(pub));
+    ok = x25519(key, pub, out);
+    public(&ok, sizeof(ok));
+    CHECK(ok);
+}
+
+static void test_ecdh(void)
+{
+    for (int c = EC_P256; c <= EC_P384; c++) {
+        uint8_t seed[EC_SEED_SIZE] = {6}, key[EC_SIZE_MAX], out[EC_SIZE_MAX];
+        uint8_t point[EC_POINT_MAX];
+
+        secret(seed, sizeof(seed));
+        ec_generate(c, seed, key);
+        CHECK(ec_public(c, key, point) == 0);
+        CHECK(ec_ecdh(c, key, point, ec_point_size(c), out) == 0);
+    }
+}
+
+/* --- Signatures. ---------------------------------------------------------------- */
+
+/* From what is left of a secret key: the public half stays known. */
+static void check_sign(const struct pk_private *k, unsigned scheme)
+{
+    uint8_t random[PK_RANDOM_SIZE] = {7}, sig[PK_SIG_MAX];
+    size_t n;
+    int rc;
+
+    secret(random, sizeof(random));
+    rc = pk_sign(k, scheme, STR("message"), random, sig, &n);
+    CHECK(rc == 0);
+    public(sig, n);
+    CHECK(pk_verify(&k->pub, scheme, STR("message"), sig, n) == 0);
+}
+
+static void test_ecdsa(void)
+{
+    char scalar[EC_SIZE_MAX] = {8};
+    struct pk_private k;
+
+    secret(scalar, sizeof(scalar));
+    public(scalar, 1); /* zeros in front of a key in a file may show */
+    CHECK(pk_private_ec(&k, PK_P256, (struct str){scalar, 32}) == 0);
+    check_sign(&k, PK_ECDSA_SHA256);
+    CHECK(pk_private_ec(&k, PK_P384, (struct str){scalar, 48}) == 0);
+    check_sign(&k, PK_ECDSA_SHA384);
+}
+
+static void test_ed25519(void)
+{
+    char seed[ED25519_SEED_SIZE] = {9};
+    struct pk_private k;
+
+    secret(seed, sizeof(seed));
+    CHECK(pk_private_ed25519(&k, (struct str){seed, sizeof(seed)}) == 0);
+    public(k.pub.u.ed25519, sizeof(k.pub.u.ed25519));
+    public(k.u.ed25519.public, sizeof(k.u.ed25519.public));
+    check_sign(&k, PK_ED25519_PURE);
+}
+
+static void rsa_secret(struct rsa_private *k)
+{
+    secret(k->p, sizeof(k->p));
+    secret(k->q, sizeof(k->q));
+    secret(k->dp, sizeof(k->dp));
+    secret(k->dq, sizeof(k->dq));
+    secret(k->qinv, sizeof(k->qinv));
+}
+
+static void test_rsa(void)
+{
+    struct rsa_key_bytes bytes;
+    struct pk_private k;
+
+    rsa_key_load(&bytes, &rsa_keys[0]);
+    CHECK(pk_private_rsa(&k, &bytes.parts) == 0);
+    rsa_secret(&k.u.rsa);
+    check_sign(&k, PK_RSA_PSS_SHA256);
+    check_sign(&k, PK_RSA_PKCS1_SHA512);
+    rsa_key_release(&bytes);
+}
+
+/* --- What must be seen. --------------------------------------------------------- */
+
+static int leak(void)
+{
+    volatile uint8_t key = 1;
+
+    secret((const void *)&key, sizeof(key));
+    return key ? check_done("ct_test") : 1;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc > 1 && strcmp(argv[1], "leak") == 0)
+        return leak();
+    test_hash();
+    test_aead();
+    test_x25519();
+    test_ecdh();
+    test_ecdsa();
+    test_ed25519();
+    test_rsa();
+    return check_done("ct_test");
+}

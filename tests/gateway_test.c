@@ -1,0 +1,363 @@
+/*
+ * gateway_test.c - the JSON gateway over real connections, on a server without
+ * log (fakev3.h). What etcd answers to all kinds of requests is recorded
+ * elsewhere; here are the ways through the door.
+ */
+#include "check.h"
+#include "fakev3.h"
+#include "gateway.h"
+#include "http.h"
+#include "rpc.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define WAIT_MS 5000
+
+static struct server fake;
+static struct http_server *http;
+static struct net_listener listener;
+static uint16_t port;
+
+static void handle(struct http_exchange *x, void *arg)
+{
+    if (!gateway_handle(arg, x))
+        http_error(x, 404, "not the gateway's");
+}
+
+static void start(void)
+{
+    struct http_server_options o = {.handler = handle, .arg = &fake};
+    struct url u;
+    struct err e;
+
+    fakev3_init(&fake);
+    if (url_parse(STR("http://127.0.0.1:0"), &u, &e) < 0 ||
+        net_listen(&u, NULL, &listener, &e) < 0 ||
+        http_server_start(&listener, 1, &o, &http, &e) < 0) {
+        fprintf(stderr, "%s\n", e.msg);
+        exit(1);
+    }
+    port = (uint16_t)strtoul(listener.url.port, NULL, 10);
+    url_release(&u);
+}
+
+/* --- A client of HTTP/1. --------------------------------------------------------- */
+
+static int dial(void)
+{
+    struct sockaddr_in sa = {.sin_family = AF_INET,
+                             .sin_port = htons(port),
+                             .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+    if (fd < 0 || connect(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0)
+        abort();
+    return fd;
+}
+
+static void ask(int fd, const char *path, const char *headers, const char *body)
+{
+    struct buf b = {0};
+
+    buf_printf(&b,
+               "POST %s HTTP/1.1\r\nHost: x\r\n%sContent-Length: %zu\r\n\r\n%s",
+               path, headers, strlen(body), body);
+    if (send(fd, b.data, b.len, MSG_NOSIGNAL) != (ssize_t)b.len)
+        abort();
+    buf_release(&b);
+}
+
+/* Read on until text is there; false: the end, or time is up. */
+static bool read_until(int fd, struct buf *b, const char *text)
+{
+    int64_t until = sys_mono_ns() + WAIT_MS * NS_PER_MS;
+
+    while (!strstr(buf_z(b), text)) {
+        struct pollfd p = {.fd = fd, .events = POLLIN};
+        ssize_t got;
+
+        if (sys_mono_ns() > until || poll(&p, 1, WAIT_MS) <= 0)
+            return false;
+        buf_reserve(b, 65536);
+        got = recv(fd, b->data + b->len, 65536, 0);
+        if (got <= 0)
+            return false;
+        b->len += (size_t)got;
+    }
+    return true;
+}
+
+/* One request on a connection of its own: all that comes back. */
+static struct buf talk(const char *path, const char *headers, const char *body)
+{
+    struct buf b = {0}, all = {0};
+    int fd = dial();
+
+    buf_printf(&all, "Connection: close\r\n%s", headers);
+    ask(fd, path, buf_z(&all), body);
+    read_until(fd, &b, "\1 never");
+    buf_release(&all);
+    close(fd);
+    return b;
+}
+
+static void check_has(struct buf *b, const char *text)
+{
+    if (!strstr(buf_z(b), text))
+        CHECK_STR(buf_z(b), text);
+    else
+        check_passed++;
+}
+
+/* --- Unary calls. --------------------------------------------------------------------- */
+
+static void test_unary(void)
+{
+    static const struct {
+        const char *path, *headers, *body, *status, *has;
+    } rows[] = {
+        {"/v3/kv/put", "", "{\"key\":\"YQ==\",\"value\":\"MQ==\"}", "200 OK",
+         "{\"header\":{\"cluster_id\":\"12\",\"member_id\":\"11\",\"revision\":"
+         "\"2\",\"raft_term\":\"2\"}}"},
+        {"/v3beta/kv/range", "", "{\"key\":\"YQ==\"}", "200 OK",
+         "\"kvs\":[{\"key\":\"YQ==\",\"create_revision\":\"2\",\"mod_"
+         "revision\":"
+         "\"2\",\"version\":\"1\",\"value\":\"MQ==\"}],\"count\":\"1\"}"},
+        {"/v3/kv/range", "", "{\"key\":\"YQ==\"}", "200 OK",
+         "Content-Length: "},
+        {"/v3/kv/put", "", "{", "400 Bad Request",
+         "{\"error\":\"unexpected EOF\",\"message\":\"unexpected EOF\","
+         "\"code\":3}"},
+        {"/v3/kv/put", "", "", "400 Bad Request",
+         "{\"error\":\"etcdserver: key is not provided\",\"message\":"
+         "\"etcdserver: key is not provided\",\"code\":3}"},
+        {"/v3/kv/put", "Grpc-Metadata-Token: bad\r\n", "{}", "401 Unauthorized",
+         "\"code\":16}"},
+        {"/v3/kv/put", "Authorization: bad\r\n", "{}", "401 Unauthorized",
+         "etcdserver: invalid auth token"},
+        {"/v3/kv/put", "Grpc-Timeout: xx\r\n", "{}", "400 Bad Request",
+         "invalid grpc-timeout: xx"},
+        {"/v3/auth/user/list", "", "{}", "403 Forbidden",
+         "etcdserver: permission denied"},
+        {"/v3/kv/nothing", "", "{}", "404 Not Found", "Not Found\n"},
+        {"/v3", "", "{}", "301 Moved Permanently", "Location: /v3/\r\n"},
+        {"/v2/keys", "", "{}", "404 Not Found", "not the gateway's\n"},
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct buf b = talk(rows[i].path, rows[i].headers, rows[i].body);
+
+        check_has(&b, rows[i].status);
+        check_has(&b, rows[i].has);
+        buf_release(&b);
+    }
+}
+
+/* The answer comes from another thread; the next request on the connection may
+ * be there already. */
+static void test_deferred(void)
+{
+    const char *put = "{\"key\":\"ZA==\"}";
+    struct buf b = {0};
+    int fd = dial();
+
+    fake.slowly = true;
+    ask(fd, "/v3/kv/put", "", put);
+    ask(fd, "/v3/kv/range", "", put);
+    CHECK(read_until(fd, &b, "\"count\":\"1\"}"));
+    check_has(&b, "\"revision\":\"3\"");
+    buf_release(&b);
+    close(fd);
+
+    fd = dial(); /* who hangs up meanwhile does no harm */
+    ask(fd, "/v3/kv/put", "", put);
+    close(fd);
+    b = talk("/v3/kv/put", "Grpc-Timeout: 1m\r\n", put);
+    check_has(&b, "504 Gateway Timeout");
+    check_has(&b, "\"context deadline exceeded\",\"code\":4}");
+    buf_release(&b);
+    b = talk("/v3/kv/put", "Grpc-Timeout: 10S\r\n", put);
+    check_has(&b, "200 OK");
+    buf_release(&b);
+    sys_sleep_ms(50); /* for what is under way */
+    fake.slowly = false;
+}
+
+#define LARGE_KEYS 3000
+
+static void fill_large(void)
+{
+    char value[1000], key[20];
+    struct mvcc_put_result unused;
+
+    memset(value, 'v', sizeof(value));
+    pthread_mutex_lock(&fake.mu);
+    for (int i = 0; i < LARGE_KEYS; i++) {
+        struct mvcc_put p = {.value = {value, sizeof(value)}};
+
+        snprintf(key, sizeof(key), "large%05d", i);
+        p.key = str_of(key);
+        mvcc_put(fake.v3->mvcc, &p, NULL, &unused);
+    }
+    watch_notify(fake.v3->watch);
+    pthread_mutex_unlock(&fake.mu);
+}
+
+static size_t count(struct buf *b, const char *text)
+{
+    const char *at = buf_z(b);
+    size_t n = 0;
+
+    for (; (at = strstr(at, text)) != NULL; at++)
+        n++;
+    return n;
+}
+
+/* Made at the client's pace: references, and in steps. "large" to "largf". */
+static void test_large(void)
+{
+    struct buf b = talk("/v3/kv/range", "",
+                        "{\"key\":\"bGFyZ2U=\",\"range_end\":\"bGFyZ2Y=\","
+                        "\"limit\":900}");
+
+    CHECK(count(&b, "\"version\":\"1\"") == 900);
+    check_has(&b, "\"}],\"more\":true,\"count\":\"3000\"}");
+    buf_release(&b);
+    b = talk("/v3/kv/range", "",
+             "{\"key\":\"bGFyZ2U=\",\"range_end\":\"bGFyZ2Y=\"}");
+    CHECK(count(&b, "\"version\":\"1\"") == LARGE_KEYS);
+    check_has(&b, "\"}],\"count\":\"3000\"}");
+    CHECK(strcmp(buf_z(&b) + b.len - 7, "\r\n0\r\n\r\n") == 0);
+    buf_release(&b);
+}
+
+/* --- Streams. ------------------------------------------------------------------------------ */
+
+static size_t n_watchers(void)
+{
+    size_t n;
+
+    pthread_mutex_lock(&fake.mu);
+    n = watch_stats(fake.v3->watch).n_streams;
+    pthread_mutex_unlock(&fake.mu);
+    return n;
+}
+
+static bool await_watchers(size_t n)
+{
+    int64_t until = sys_mono_ns() + WAIT_MS * NS_PER_MS;
+
+    while (n_watchers() != n && sys_mono_ns() < until)
+        sys_sleep_ms(1);
+    return n_watchers() == n;
+}
+
+static void put(const char *key)
+{
+    struct buf body = {0}, b;
+
+    buf_printf(&body, "{\"key\":\"%s\"}", key);
+    b = talk("/v3/kv/put", "", buf_z(&body));
+    check_has(&b, "200 OK");
+    buf_release(&b);
+    buf_release(&body);
+}
+
+static void test_watch(void)
+{
+    struct buf b = {0};
+    int fd = dial();
+
+    ask(fd, "/v3/watch", "",
+        "{\"create_request\":{\"key\":\"dzE=\"}} "
+        "{\"createRequest\":{\"key\":\"dzI=\"}}");
+    CHECK(read_until(fd, &b, "\"watch_id\":\"1\",\"created\":true}}\n"));
+    check_has(&b, "Transfer-Encoding: chunked\r\n");
+    check_has(&b, "{\"result\":{\"header\":{");
+    put("dzE=");
+    CHECK(read_until(fd, &b, "\"events\":[{\"kv\":{\"key\":\"dzE=\""));
+    put("dzI=");
+    CHECK(read_until(fd, &b,
+                     "\"watch_id\":\"1\",\"events\":[{\"kv\":{\"key\":"
+                     "\"dzI=\""));
+    CHECK(n_watchers() == 1);
+    close(fd);
+    CHECK(await_watchers(0)); /* the hang-up is noticed */
+    buf_release(&b);
+}
+
+static void test_watch_ends(void)
+{
+    struct buf b = talk("/v3/watch", "", "nonsense");
+
+    check_has(&b, "500 Internal Server Error");
+    check_has(&b, "\"code\":2}");
+    buf_release(&b);
+    b = talk("/v3/watch", "Grpc-Timeout: 50m\r\n", "{}");
+    check_has(&b, "504 Gateway Timeout");
+    buf_release(&b);
+    b = talk("/v3/watch", "Grpc-Timeout: 50m\r\n",
+             "{\"create_request\":{\"key\":\"dzE=\"}}nonsense");
+    check_has(&b, "\"created\":true}}\n");
+    check_has(&b, "{\"error\":{\"grpc_code\":4,\"http_code\":504,\"message\":"
+                  "\"context deadline exceeded\",\"http_status\":"
+                  "\"Gateway Timeout\"}}");
+    buf_release(&b);
+    CHECK(await_watchers(0));
+}
+
+static bool reaches(const unsigned *what, unsigned n)
+{
+    for (int i = 0; i < WAIT_MS && __atomic_load_n(what, __ATOMIC_ACQUIRE) < n;
+         i++)
+        sys_sleep_ms(1);
+    return __atomic_load_n(what, __ATOMIC_ACQUIRE) == n;
+}
+
+/* Who waits for a lock does so no longer than its client. */
+static void test_wait_ends(void)
+{
+    int fd = dial();
+
+    ask(fd, "/v3/lock/lock", "", "{}");
+    CHECK(reaches(&fake.n_waits, 1));
+    close(fd);
+    CHECK(reaches(&fake.n_gone, 1));
+}
+
+static void test_stop(void)
+{
+    struct buf b = {0};
+    int fd = dial();
+
+    ask(fd, "/v3/watch", "", "{\"create_request\":{\"key\":\"dzE=\"}}");
+    CHECK(read_until(fd, &b, "\"created\":true}}\n"));
+    gateway_stop();
+    CHECK(read_until(fd, &b, "etcdserver: server stopped"));
+    http_server_stop(http, WAIT_MS);
+    CHECK(n_watchers() == 0);
+    close(fd);
+    buf_release(&b);
+}
+
+int main(void)
+{
+    start();
+    test_unary();
+    test_deferred();
+    fill_large();
+    test_large();
+    test_watch();
+    test_watch_ends();
+    test_wait_ends();
+    test_stop();
+    rpc_wait_idle();
+    net_park_stop();
+    net_listener_close(&listener);
+    fakev3_release(&fake);
+    return check_done("gateway_test");
+}

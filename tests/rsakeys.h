@@ -1,0 +1,333 @@
+/*
+ * rsakeys.h - RSA keys for tests, with signatures of "sample" by openssl.
+ */
+#ifndef RSAKEYS_H
+#define RSAKEYS_H
+
+#include "hash.h"
+#include "hex.h"
+#include "rsa.h"
+
+/* Of 2049 bits: PSS leaves a whole byte out; there p is below q, too. */
+static const struct rsa_key {
+    int bits;
+    enum hash_type hash; /* of both signatures */
+    const char *e, *n, *p, *q, *dp, *dq, *qinv;
+    const char *pkcs1, *pss;
+} rsa_keys[] = {
+    {
+        .bits = 2048,
+        .e = "010001",
+        .hash = HASH_SHA256,
+        .n = "c3889babf7f63193f42ef119701e0c80eb51f0afa045e916fab6dca6f093f894"
+             "bf6a7937043fdc363158a6e0c7eb3833c1c659c6359b1d6ffb0cfe3f01806483"
+             "32ca6107ba8a207b72bc578cca79184f1784e6e8ede8a8e30758f5d9a821f5ad"
+             "13b4175289ef4cbac7c66e950821b97bfa137a81218acf9b488c71d0c52afc38"
+             "07d3d369b29740c76353d4fcbcfa40c959b0f3c3e5f4233715621ff56eea4f12"
+             "ab481c94eeb4ffe06d1e5da8929e6d7fefd851782ac3db369a81782e4b976a5e"
+             "e2169f356c673290dd3325b0fa79b4cc0e1cb63651b197b2246dc0d8cff995d7"
+             "d07e503c5430a1b228548bf5d9feb26e2336d1bf933c0166f2361d3ca3c66a35",
+        .p = "f619ada436a7166bf97d64e3a1a1c1a92352415fbc228ea96f4a349ba733ee0f"
+             "8215989c1c2b71272aba58f512411df1497ff28cd847712b536843aad51b4439"
+             "f13ea3c971eb3face130838386f6a34e1321784b1e092951d06fa07b57c66b7e"
+             "15eea911b3463c2d603f85ce2f3016639a6f4eb0a0bbb87b7a518d7a1d52aa73",
+        .q = "cb6632b592cd60969e17dabf3561b283acca45dc818a911d2d560b7ff05b3d02"
+             "6de40c328d0d23116978f38f0d099dd87eddbcc542d623842dff6ff47b33c229"
+             "7bfa5356270ed3073bb7a2476c678565084feb98b558d92ff4fc51997c7ae5bb"
+             "27c961150fb34e1dd4ec90dd3a95937d1e9d32ba4b8614040f7cd73f8e38a6b7",
+        .dp =
+            "067f13085cb0f8748d37742c561df100c7ffe9dddf178270929180e602f9e9f4"
+            "dad83b1913dd49b560f95e53c9d1923ac657ec4d2f80634a637f431a055a1ce8"
+            "f2a756a780ac5717f731d2a6ec2f228c7310d51e1682e366577c3ade46a8e439"
+            "85d6b0fbd8a1a80102a36aa2d0b8123f3ada69575c46d84dda22c0fb523ed665",
+        .dq =
+            "2f1cc0ea25d2c4689ebdcfc132502ad52d14bd11d23f92553bc70e6ad7f58a30"
+            "21dc0ca738dcae1ebe5b71aed4ca4171801144443cb2f50f0cc879da1b1f65fd"
+            "cde5b19fe6f41c1534d3d816cb193f60a3883f7de3a36ccb1ae7c6ced27274fb"
+            "e0bf58695475a7c669275276abb731ae6d84e3d71adf378ba93ab570d7347009",
+        .qinv =
+            "c55c80b05e665429981fcc8b4d9140471cf315d0e4d49ca9c9586764613af8b7"
+            "bf41e98860aad74e6657e23ad108f24d189f3132bc969216fa9b2b6098bccca5"
+            "bd30cc6f93c1ca2e527a1dabd0fe9eb76f99a314da70c7f707e9e09a82abfada"
+            "8342bbc642d81805c510366deb1f93762dc1a3c66b3ca312dc3220531bacb1f4",
+        .pkcs1 =
+            "06abf0d9d2da0977faee44ab491009b7dca594300552f8ec0382c623e61bef3c"
+            "897aaafa3d54e5f4938241a5cae5ff0153566c7fed0cae374cac96d95a7362da"
+            "c1251c2f738722f0ab087d337a6528c38e907c5e6f6baef88ef543a9428469ce"
+            "eb7bd1ac62f25d4fd42201061b04b432b2c1d46da29048a8b8f608321b51058b"
+            "ca925f4548604353c356b6ae4f564412f045ab5843a58323441a77972be354ba"
+            "5a03bce74b410bd704f2a69c125a4eea8819dd969e9c07e139762801fefe1652"
+            "57762630abac20fb11534e145bff9387836c4396e2f8fcaac95936f3408748ba"
+            "70098a30fa8df7c46a7ccb2822bbb40da8bac50b9337295adbaafd7e6a7af666",
+        .pss =
+            "2bccf13f29f9ae7aa03af3ca7819f8fe7d2867da34b41212317f2ca44fa64e65"
+            "afb6435ee21a53376ea42b59c8b9123fd8d4f3364722637328818888caad2cdb"
+            "b1b5c8bba2afbe68eec67a58789b0284ccb0ac4d939a9de37c30faebcf71f49f"
+            "1669d340503be1f1f68eff3d9f9fa7e37baf1ad252c0d6db91c0c9154179f3fe"
+            "7c39b4483bb0846a9f75b2d356bf7dbe7e42bf2357496dd66dd5c90d700a90c5"
+            "838ab9ff6f918254bcf7e15ee48c99d23b99fb52edd23adec93beda58857814f"
+            "acad66f5fda673a9547c4a40bf279d0ce04e5dea40c6c460adaa9b0db967548f"
+            "6241ef5c08d761867e8093fa049f4f8bd21225638e27189a1ec7ba56e05015ef",
+    },
+    {
+        .bits = 2049,
+        .e = "010001",
+        .hash = HASH_SHA256,
+        .n = "019008cdd6c0ca9cb41d2cfdae268fc07ad93b5ee091660dd2ba206f7f3d6c49"
+             "dbf730282d6ee7091620964c41dd1801beee548a2d21a55fb1913255b4f974b8"
+             "6f2593e8eecc7b64d4644538c2c909f7a887a2ba225532f6d443885e84f1fd5f"
+             "f4c26640a97f6da7537c6752a9c2b3f1892d8dace43aa3fdddf0f25e9cdf2007"
+             "d3877fb98930cd15c46ecb7758fd16aca60b168d6806fd8ff1c71c7a5b1703e9"
+             "c28d9f7d9906579f5b3968b48f303d686c11320dfc16ca6beb494a7372ef9bc6"
+             "07497502782615861228e0684b24ba8e8b11f7662e5796bd76b4ed51850a1c5c"
+             "83589936dd411b78f71bfb013635262e72c6072067bc61f4b27c707e9f72ff7c"
+             "95",
+        .p = "01298bb901a0c176f6fb28eb9550bc66a9fa91c9ebe4d210e95c08ce5d55115f"
+             "72655dc874cd4273dd69658c01f4998bac6089b04c52d438c2d2d23a7e9aa690"
+             "b3bbdbc829705ec3cce09e1702fc9ffe4bb46be38b65139c42d3dcda6ef58fa3"
+             "d454afaa0b15103cf176d5555dc45d9b6d8024fbcf5d17dd74577ab089b71f93"
+             "e5",
+        .q = "01582da4e99eff4adc97ec8f146873ffe13fb79f9fc254525a7de8dce17218ad"
+             "b4ab3f6af6734319ef9ba0b5cc8f607894290d295ec49d29b08a8f5e2a6422fd"
+             "00a2e462cc5a94c7039deee46eb3b69321d2736a8553e966bf5f074474abe345"
+             "a38a9fb9841cc14a560505ba8a299e3cc2b44287deb6638ee4a857888e60401a"
+             "f1",
+        .dp =
+            "262fdb779d05175a8d536c20c6b2d74e3b6d5887e0df20f282305323e1561074"
+            "e3138d35885e5df66d9f6dbf967fda502e379d9bbe09a49b44695cbe80e49daf"
+            "a38d8a7bdf031a8801cfe84e26d3f5d40b7cc9404ba19fad67f971434a5abc00"
+            "f539724e67cea4b3acb7a674194e9633107e2e9f276877b085c5a6409673040d",
+        .dq =
+            "fcfe6050d26d3a6c38c8cccbe5940f2d5616f6210b49cc5774622dab12a18d5e"
+            "56db011733d6c943d614264ebdbdde249aa0701e974c278efbeb32feda28d5ed"
+            "17cfe5c7ed759b6ccf350179566508763e2a54ccb8c7c29d3d8f2c04cf2cfacd"
+            "a262928dc84d5505321fe9e5117e9d8f49cdf5ee0207e0cbb7ead018482c1721",
+        .qinv =
+            "3f1137fe5d5b5b1c97ffe876bfbf3a6afecceedcd04ed4d69fb4d8fc794efb98"
+            "a9dc82142d7227daf29b7338c2666e4c1e5b2d8ae746b6def83323743335a79f"
+            "0204a0158e1965ff0f4ebee775483ed3301d8df62d1e22c72386bf8875cdab38"
+            "0c701bce9fff393f7b7904151dd52f2c536d2d187bf9d6f057f87ded1c26ffae",
+        .pkcs1 =
+            "014acaf5795e6593b134571df104145be4d17865409f3bce37cf95bf7bc050e5"
+            "c8740ccca118e93d7bc00cf86a638b56bc098e86596671feead886c663eb5c8b"
+            "0d018c3934b6ae4011eae7b207a37b2ea4ed55315d1a3a543bc816c092593981"
+            "17dfdc19a31bd582c1d03f7385c06db315a990c15af6db20ead5675022038b4b"
+            "19338b52df6c8c947eb6c09cfc054f423384bd1bc9eb5473e360ce03dabc7b4b"
+            "6e0ddd3a9a839ab36c1e3b79dc07ca493f637ab979a48bf824bfe5879734f3eb"
+            "d8400a93570272ab4692839bb1874ce4446523dfa86711779e83c27f793985ac"
+            "58c4bbd39617c00ae35fa0e36c01eecb487ac1d858b5254eb745b94214831f2b"
+            "a0",
+        .pss =
+            "0012c0aabc61e0797f5f618253541702d8ea119e79e80d51cfda51ebf09d457b"
+            "d3f1bfdcc09d29daac9493f34b5e9ae522e8bb3aa291e7402f62ee1e36feaf56"
+            "3062d126780b9e22323f300b4b03420b4d201fbdecd9efb09e9ff00f40024c78"
+            "6b084867312ed3cae804197f2ef9fb8b26258aabf23527edb005a6e5caccd084"
+            "a25f992b392c6800b43ff18c2f3cb749ea0a0a929970c7af71677d5d62d33d70"
+            "e89b5b4a55f9451e1f266a2abc257b73107098522567cfdb12abc2b5a1a80adb"
+            "da037d98e28ddf19f463f95b5fad92ef7160f55feac23e33170fa97c15c29b91"
+            "92ba996e17ec83baba2a8d8e4232ed9ae80dd6dee96882b3db89527012713b9b"
+            "25",
+    },
+    {
+        .bits = 3072,
+        .e = "000003",
+        .hash = HASH_SHA384,
+        .n = "f2c4cb93721fd2956a14e0348c2f9568277823f5a4e4f5435c2ea56b29535e66"
+             "620b7bd9c425f703812d692181cefa7486b69d1fe2579cedb4b037173872762d"
+             "fee4f92dd03a220cb8cb150c558db9c1be47793cb6c4d943941e0370eb19ea18"
+             "c24ff93ebb7246a8cbb6ccb0d4a33c1f3728281b9529803bdf636da50656bb51"
+             "25360fb464e057115ed5f4e4d2eeef0610a826155a254c51c06ff6b4ad4e9db8"
+             "c7f47c0edb64f5f8c20afb3ad25894e99412e27eb450687ba8ac1c6b52d72c83"
+             "5ffe233b6452534a6d6251fcd73496f18dd179210af256521e58741bf777c186"
+             "b8ee22cfeab1b8bf60ef8f1c360b49764bef7a6e4ba9ee806b15fbe69137efcc"
+             "a7b8ee418a727bbbe94a5a0016c42cd4e59dd7f1964fc3781a0e9c7ed516cb54"
+             "43888783ccd868281946fc98e2a9fe3d0363abb5e2085606488d40d18f99191b"
+             "74fb6ddd70eea3a055a64d172f3edc2c4a5b4c43ea8a4ca88ed49035d00a8947"
+             "73a44dcedd224ad08e353f29e847c20dfe546bd84e7530ce0b07f426365717ef",
+        .p = "f9e185b0348aedb14ec4441d8251ff4e52b4998bfdd6c337d92f10002f28d423"
+             "05400547f14a5a3de91b123cd247771f0de0f34fb52f4fc50817894d2b7028a6"
+             "35b162f0b28ddace3f273413d23dbb5cb6d8744f83ea8d2f6d773794e5c1f102"
+             "08e74aa0fc0a3b35b5810a548b6f3a922ea4878aee89ef2ebd2216f0f0a67637"
+             "2d1124ce4bee0e038b013ab9be4a4dedd5519446a312b8dae998a9b36425e9f5"
+             "0446a77435b8cf252a6d97cd1aa80efafd54a2729d9a7f91ccc4ff93070318ed",
+        .q = "f8b6aff047dac712dcde912a2955a79d7adedfef8489fd92352fa0944c558a3d"
+             "c14d1cdc57775d37dc68c3e515904a29ee5c67ca50f3d61fabff0cd5bb6082fb"
+             "93f9629af486393113638bbccb3b313af064a4869e5ceb651708e8047c6ac901"
+             "d0f9af26a8ee91c8f85f88e86918ab9b9ec3f3cfa0bb3a3d6ee4ff24afab2742"
+             "66de1efdb0e27a423bdf04f65fde5fbe22d3a073e67c10b0396107fbfbc18e97"
+             "1838667df163c8dc220ed6bce9856a042e081f8701d3ee105ce9f3010dc524cb",
+        .dp =
+            "a696592023074920df2d82be56e154dee1cdbbb2a939d77a90ca0aaaca1b3817"
+            "58d558daa0dc3c2946120c288c2fa4bf5e95f78a78ca352e05650633724ac5c4"
+            "23cb974b21b3e7342a1a22b7e17e7ce879e5a2dfad4708ca48fa250dee814b56"
+            "b09a31c0a806d223ce5606e3079f7c61746dafb1f45bf4c9d36c0f4b4b19a424"
+            "c8b6188987f40957b200d1d12986de9e8e3662d9c20c7b3c9bbb1bcced6e9bf8"
+            "ad846fa2ce7b34c3719e6533671ab4a7538dc1a1be66ffb68883550caf5765f3",
+        .dq =
+            "a5cf1ff5853c84b73de9b61c1b8e6fbe51e9ea9fadb153b6ce1fc062dd8e5c29"
+            "2b88bde83a4f937a92f08298b90adc1bf43d9a86e0a28ebfc7ff5de3d2405752"
+            "62a641bca3042620b797b27ddcd220d1f5986daf143df24364b09aada84730ab"
+            "e0a674c4709f0bdb503fb09af0bb1d1269d7f7dfc07cd17e49edff6dca721a2c"
+            "449414a92096fc2c27ea034eea943fd41737c04d4452b5cad0eb5aa7fd2bb464"
+            "bad04453f64285e816b48f289bae46ad74056a5a0137f40ae89bf756092e1887",
+        .qinv =
+            "e32f032a29bf0f7023630b99da13e4a7e2e4a1d72dad2e402342534ccd2adfb8"
+            "caa834864a55350d816d141704966bb7076850eee9d28e57213c8dc399828c18"
+            "35ebdf16674eeec560e5da9cf5947f3581d50ce9f08e918e68f616661bf7f7f3"
+            "0eb3de2945e11e80e0dfbcd1335f6bd0f27fd830e70ab6a7a3bd08f476c06a05"
+            "5542958fc900ca2373c7bc6dde7869ff721ba4255027754d5d535c7f72141323"
+            "2a37c828c53994f4331c6bab098accab42969a053e70706adbd00e1a8bc3cdc4",
+        .pkcs1 =
+            "c66eee6ba9fdaed78ded26ff84d1b10f6e3dcd1d90c6cc249b187e33650213b9"
+            "d69809c65f241ec426db3f12ab8834d6d0739685f30f8afd45dea98b4fdafc89"
+            "73f0b2e11a907abf35ca694cc7db68083fd9237163a7ab0669e045569a04c35f"
+            "5ca0ce6ed07e499fa8c46fc824246a14ee3a78237f1cf53f5128a701bb57e0be"
+            "23e286f7d2a281b77ef796af5a36e16b57832922fe20ea8e7fd8adc046fe59a2"
+            "5c7ae9b99168e19a4329feee7c1b402bdd3c0131c889173ce706177f3e9cdd18"
+            "af3614fbdfc38b74ad5f7ded317f35494ee86f5f9143f881eaef446c4841f5c2"
+            "656c8b8b7792e1eba3ccea758256c0cd99c85fc84c6af54b3dcf57059e120502"
+            "2bbd59a3303d0749ea8a234d0eeaf0cb0ca8dbc76f1883d527eaffbb0bf1d3ee"
+            "49e2360b2dc4357e2c157d1d0ee7647b97a213f56c4e851e6cafe377777fe6cc"
+            "e1b849978e0c1f081d68fa5c81cffdd03c3cc1a00aa02bdfc9a72d808e886a51"
+            "d6084c78ae889e98941ac18548c43e04d177f3411e7e7e6b8b7ef1dbf3551db0",
+        .pss =
+            "bf1e4c5bf7fc1d0553f39666f6ef0b16995d882631c4eeae367d5afd67f45187"
+            "17ef3ddc909777b514f5453793d3ec5fd2272dc004674a058968be28de0425e1"
+            "b4feda6e3a0ec5f112f6aba47148273164afb13317b8203c8cb2c8689e4747d9"
+            "e22442c703c1967d39aaed38d6dca7a149e235f594903c12e16dbbed929b0c25"
+            "fc2ad38e4da2bf448418ef7902ed9304694cc3799a2af15ed4e4cdadb4be050b"
+            "a0a0f79af466c9a17c65493712f119e4f691d8658222621c1a0447d5cdcf54b8"
+            "985ba88bd137aa6afa5705233226de4b6ba9da7f55c975f010ccb01871bc08a3"
+            "9467d492abcf137378de1a3fde41dfc2be128b943449a4c359be8630f9e42cff"
+            "a5a96947b8690232e2e18a95d1ffd6f3bd6629b781f1c560d9b99882d70560c1"
+            "e071c94cd9d6beec6b3e88df9d16e739a9d8225c4763e887a1dd67c2c8aee499"
+            "ef5fa093a2110451a396090961096cf1c21b806b6cf6d2998dc59f481fb295ec"
+            "bf9102b3dd8b5617e49504a009fa4654b2f619c7429ead6f5ab0551aa22a22ce",
+    },
+    {
+        .bits = 4096,
+        .e = "010001",
+        .hash = HASH_SHA512,
+        .n = "d81da12b5fb3e779cda17ee1b9d9195c22e78a19bfcc9fb21e05cf4ad6c83fe8"
+             "6b62883603b5d97ec17397c3420659b2cf935a50e387b9b3db5a1d0922eda219"
+             "fc54a54a535370e5a205b0e7dd8e9f16102918357941e420049dbe7e6aeb0d1e"
+             "5a374dd21fb3b2b7b05c1bd2c23277b13fee30e31b2a8806f0c13dc6f646367a"
+             "2fddfc486d5ab1aee3ed003cb482ccdc294f565122de3e7ff6ca6ffd051991e9"
+             "4465a1e5eb6d49040fd531e47b105ea2ededdf0139cdce5cf5438cfd2e8a9e50"
+             "69dc885a708f948930cc927885282304bb063e1f195fa4274f9776feb7c2f982"
+             "65d73fc2aab9e6c265c5b21bb2a92e376d851b3f09e476586813981be148a156"
+             "8ce8e1763fa01d8fa9b2d1a58c4a6dbdd24559cc8f2af3c218a4b4911b18c0bc"
+             "b2f966cf65c2fe61ff972151dff12450af871aa9de8d43130733211a2bacf54d"
+             "9efa67a87f6978d38ec112f384f5149e1a4047d4bc965f80ad3424cfef210994"
+             "6e5ff5a3f6bc38a69e9103c3c8ab97e7a2ed52695f4fb8049a74d93e4a89dd4f"
+             "27fae8f6aa9418c2348cb78bb1625926786c50bd6d3cddd094d56658ec1ad268"
+             "ab7aaa45afed1c6d55a68f51bd16dae8919d93a86968addc6be910f7c40d0bf9"
+             "966de69caab04c93ece4aa2236f0fc72b0ff07bab862235b7786be2569f3832f"
+             "19026b715f08ef5d3f227d607817bf4c575f552e2b87c2ce92061d534dca91ff",
+        .p = "ecdf5623f0463af3c5e8c65b6624dd97e5fae56d50522dfe45ee397bd6af3fc1"
+             "9d2d73af95c68b70489a072823c06550d7f0e3bbd96e57bb36ce950eb18a65b0"
+             "d3f682d0d51dff659d903a9cdb03601c7241606150c890161f43ab06f2e1c63d"
+             "7c60e5530141a11bce1e6250cd79312a38f2f78230c6fca66293c8fb2820f5ee"
+             "2d25fc5f14882c25bd28a5d2f5312b564690619cc2dd7b6996097ab15bf696e9"
+             "e7bf583e00ff59546b3f45e47057e710eb29567353914197a99bff8e5e1b3845"
+             "abdafd2b9494797cca66a86817e22d7c35964adcd359a936ce0508f2af96a3a3"
+             "9a8a2575b454301cb3014ad924affd0761828a0d2570cd3e31d800282bba0fe7",
+        .q = "e991353f5ef59879b9785e1f0f9af4985e01019b1f542ae994a9d9a9fe7ceab4"
+             "888bac02922ee3464824eefb83a5151deabea2c1ba4baf29b46cdc9050a014be"
+             "0db0f6be9ff28870d90577f458e4612cd3dbdf20b5568c728a06834e39c9fb38"
+             "94ab305dc0c9abaee181916255feed02d97624c93389b0e202a8c02892702e9c"
+             "4d5f9b2dfd978135ed4da97c3100df30c4c0cd770cbbd5b994b1f96d2c38180f"
+             "63628fdc18c789841ccaa9e63a92d72d882203a477b27b79bf2864fb33f75259"
+             "82146c709c6b54d678197fb469d41dfa06fd1ef842242da36ee6f8ebbafc1a8e"
+             "7cbdce63e5957e9d97baf6f701f43452b67db7bb94fea2bb08b5190194c90a29",
+        .dp =
+            "cb9fca1b26e818b18a866a4e13e6c91f5532739b9f1aa63319c68a5fecd3c649"
+            "1867043602d924f1275851a2ade92caf6c92c612abfd71299d19c58556161509"
+            "078db832f1a1d1f576978feb5b52f18242adf4be738596678e04cbb7337fe6bc"
+            "e079236a51802b910d858d1acd27cb9df24adb7e6d940188bee1303ac7ea5dbf"
+            "9bcc35c13e9338f05045eb170874763eba764f9344e8c4b8a5a40c76ff0961fe"
+            "3d9c7dacff8a832e50eb9997a103cfbcf98b15a81a449a50581ba47aac6755de"
+            "7eb7c83f78809257365f3d920e45feb7f210fad60e51db67237fac8b836a49cd"
+            "d081c56603d9036b086ea9fb34d09d01854f84817c9815b7cb7d55d53291c62d",
+        .dq =
+            "96268e579de13ed349e352869f4e9b5d74592b4220e2c7ef7f6dad8b3619f1fc"
+            "7b27673e03e1f6a390ef855ed56383eec6a1251a6b7c0a3042581577050dd427"
+            "d5bf64f068fcceafd52449d8206938fb4b7b36b6dd3cb56f50c21d1965d72e14"
+            "52a6b6a21eb4c714d6cda7bbd2d2de650d8d80da83b249af11cc9033c4e82f5e"
+            "b5f2f75c9a811244abb858738941293a3dd24083ff00a5c5f70c6eefbb14988b"
+            "13f621cb797695360418591eb39b008fb9cb3c12380cda8a0ad49a0e4f7af84a"
+            "a8701ec24a1c49ded2387a3b6e2939d8293401fbd0f1571190d31544dde101e5"
+            "85d5b35fcf10cae3dece07c405528b6c7cfad6e9d53fd93769c29a3fc4f974f9",
+        .qinv =
+            "e38e8842b8b8cccd20a80172a2214a64d55182091fbff30f4b5f417a13ac0484"
+            "b9150bffa55356335c8551cd7bf63822a8b02d1a743ca1c8d954cad5891b71a0"
+            "85471351267195cfe1d240443185b9b651f30122f13d103a05a03fec5bd00b0a"
+            "2a4cb882df183f3477436d8fb35eb4d563c6e47f4e0a098fdc7f8504c66d97c3"
+            "1a11033984ea0f762a6988174b6a41916fa56506ea4fcf3ea3cc61d05aa8444d"
+            "3f7b81a36fe2fbcc1b0a7c918486efa07796ff6be304c08ef05bc2ce6b9a3807"
+            "8bee6462296db2642a084133d3c21173f5cd015b13266f91fa7d70de1558fb2b"
+            "b5d3f80dfdc8d4ee18927cc3d9068ca18d2fc60b5deedbce85af374a42e7dab9",
+        .pkcs1 =
+            "430e7d8653f64c963c062f404df1bdd9a625e3eb615467a096e71341d3148d50"
+            "6cc0d5e42d8287a65c8351c33f2c49f37672136d75eeda1cb303b3c06e102720"
+            "b1d49a6d0ea40046bb1b0226f1c718db9555e28379fae1f24feec709c38b66d8"
+            "b58a188972b0b03734c9552528639d9e06331ead32ac59b0cc9aca9147661c6e"
+            "5d68315ad9a856f2b6f22bc4b3d9c61978545f3f0e108d2b56b40b7f86895b94"
+            "0bdb14f2b22874da888a357a8d654e3510bead941494df4465fbeba91cb1d323"
+            "84d314f800cacffe47ccddef635982ef401ac1c3c1f2b005ea33dbf310d605c9"
+            "9f5ac784536c51b0264d9c93a6c93cc85771d7ee34fa54781f09ae46db45558a"
+            "b3d53e339969de6711f2e019b11d7a5691f47ecd118bfcb8b4f3d151a4a864bd"
+            "38783353c3502a0f6d65372808ca0b50e1078a9ba4f627237343157de64cc863"
+            "d07ed6eb718ba3824e9b6b8ee1a9cf1ffa36adcd7fa573381819f06e172348fe"
+            "c410266058f5527c96fea2350b5ccbf315c681a80a30ac139141a075ffcea0ab"
+            "28c8be6d579d330510b731eb0396f9f77fbac7703959379872c7914c0c5a2ed5"
+            "f77ddebd95c4a63aa0af4260b3afa266728deaab6a2b11b8021d484f06900166"
+            "df082aff9961ea7d1a68e9c2b5f7db6aa53fad248b42d57c99efd78bfe193c11"
+            "7d3572fcf2492640483045bfcad8dae9783e23138ab105147f25c0e22d44bc63",
+        .pss =
+            "cd7818b28c5cdf0426f9b8d10250ba0cff10c2a80cc5e9bea06064d9c2e38f90"
+            "77c92dc0de0523fc23105ecaa10908aa2d19c28bba657a159bdbf2cf7a4b045f"
+            "bb92efd7aedc5e3787e038d6a4a5867d462881ac1f0412c5c2aeea5e983099ec"
+            "f0e39bafe4c3af0bf3e90f663536e6fb5b0aaafce4e9c27d6538f6a1fba7877a"
+            "474fa7642a7a4adc73da6b596ea68095f294f1e4e0fc6a360047c629d8360e95"
+            "217dfddc1d7d50ed888eb090af2a6e0e09ceb2b0b535497e5f1b7fbc63564fa7"
+            "65946c71a5249ad759c4160fe2566bf5a24fc3dde4f344d40af6990b8206e22a"
+            "f84f8ed2084679521acbb9aeb39960c67c5ff4638ee22f24de47e36ac7ac0097"
+            "57cbc06ca3340276d85b383cec07e17defcac66a4908223a5dce26014ee15919"
+            "9722a7914853c022e704f8f59cde545376e918d6e6738cd874296187c139a192"
+            "919f66f5fd3baae3a6c188005c175632b9fdd1a560a2c10a48a4f35665db69f7"
+            "8e7002bb28aacede761aab364cacce9e9b54deb9aa16b9d74653b6462cce7dff"
+            "56b2e13cd8bee3f7b3263425e693540c4a1e5ae00060b37a522710b96ae4aa8e"
+            "911db41f06ac60cbcc655bad5de92c028054c50e0d8378bad4d2f2ea55df763d"
+            "3db8051d51bd9551bb3c7ced7313b4365dc9a632ebbafa24317c2236be839966"
+            "3c7548648d48944fbd0ef4bfbb310f7d6992630a0a4b85d54d91dda6fc695c88",
+    },
+};
+
+/* The parts of a key as bytes. */
+struct rsa_key_bytes {
+    struct buf b[7];
+    struct rsa_parts parts;
+};
+
+static inline void rsa_key_load(struct rsa_key_bytes *k,
+                                const struct rsa_key *from)
+{
+    const char *hex[7] = {from->n,  from->e,  from->p,   from->q,
+                          from->dp, from->dq, from->qinv};
+    struct str *to[7] = {&k->parts.n,  &k->parts.e,  &k->parts.p,   &k->parts.q,
+                         &k->parts.dp, &k->parts.dq, &k->parts.qinv};
+
+    for (int i = 0; i < 7; i++) {
+        k->b[i] = unhex(hex[i]);
+        *to[i] = buf_str(&k->b[i]);
+    }
+}
+
+static inline void rsa_key_release(struct rsa_key_bytes *k)
+{
+    for (int i = 0; i < 7; i++)
+        buf_release(&k->b[i]);
+}
+
+#endif

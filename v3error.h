@@ -1,0 +1,83 @@
+/*
+ * v3error.h - what can go wrong with a v3 request: one row for each error, with
+ * its gRPC code and etcd's words (spec: v3-api, 7). Pure.
+ *
+ * Engines and the server have error numbers of their own; v3error_of_...() of
+ * those who know both translate. 0 is success everywhere.
+ */
+#ifndef V3ERROR_H
+#define V3ERROR_H
+
+enum v3_error {
+    V3_OK = 0,
+    V3_EMPTY_KEY,
+    V3_KEY_NOT_FOUND,
+    V3_VALUE_PROVIDED,
+    V3_LEASE_PROVIDED,
+    V3_TOO_MANY_OPS,
+    V3_DUPLICATE_KEY,
+    V3_COMPACTED,
+    V3_FUTURE_REV,
+    V3_NO_SPACE,
+    V3_LEASE_NOT_FOUND,
+    V3_LEASE_EXIST,
+    V3_MEMBER_EXIST,
+    V3_PEER_URLEXIST,
+    V3_MEMBER_NOT_ENOUGH_STARTED,
+    V3_MEMBER_BAD_URLS,
+    V3_MEMBER_NOT_FOUND,
+    V3_REQUEST_TOO_LARGE,
+    V3_REQUEST_TOO_MANY_REQUESTS,
+    V3_ROOT_USER_NOT_EXIST,
+    V3_ROOT_ROLE_NOT_EXIST,
+    V3_USER_ALREADY_EXIST,
+    V3_USER_EMPTY,
+    V3_USER_NOT_FOUND,
+    V3_ROLE_ALREADY_EXIST,
+    V3_ROLE_NOT_FOUND,
+    V3_AUTH_FAILED,
+    V3_PERMISSION_DENIED,
+    V3_ROLE_NOT_GRANTED,
+    V3_PERMISSION_NOT_GRANTED,
+    V3_AUTH_NOT_ENABLED,
+    V3_INVALID_AUTH_TOKEN,
+    V3_INVALID_AUTH_MGMT,
+    V3_NO_LEADER,
+    V3_NOT_CAPABLE,
+    V3_STOPPED,
+    V3_TIMEOUT,
+    V3_TIMEOUT_DUE_TO_LEADER_FAIL,
+    V3_TIMEOUT_DUE_TO_CONNECTION_LOST,
+    V3_UNHEALTHY,
+    V3_LEASE_TTLTOO_LARGE,
+    V3_NOT_LEADER,
+    V3_LEADER_CHANGED,
+    V3_CORRUPT,
+    V3_WATCH_CANCELED,
+    V3_MEMBER_NOT_LEARNER,
+    V3_LEARNER_NOT_READY,
+    V3_TOO_MANY_LEARNERS,
+    V3_ROLE_EMPTY,
+    V3_AUTH_OLD_REVISION,
+    V3_TIMEOUT_WAIT_APPLIED_INDEX,
+    V3_BAD_LEADER_TRANSFEREE,
+    V3_CLUSTER_ID_MISMATCH,
+    V3_PERMISSION_NOT_GIVEN,
+    V3_CLUSTER_VERSION_UNAVAILABLE,
+    V3_WRONG_DOWNGRADE_VERSION_FORMAT,
+    V3_INVALID_DOWNGRADE_TARGET_VERSION,
+    V3_DOWNGRADE_IN_PROCESS,
+    V3_NO_INFLIGHT_DOWNGRADE,
+    V3_CANCELED,
+    V3_DEADLINE_EXCEEDED,
+    V3_INVALID_CLIENT_APIVERSION,
+    V3_INVALID_SORT_OPTION,
+    V3_NOT_SUPPORTED_FOR_LEARNER,
+    V3_LEADER_TRANSFER_TIMEOUT,
+    V3_ERROR_N, /* how many there are */
+};
+
+int v3error_code(enum v3_error e);         /* enum grpc_status */
+const char *v3error_text(enum v3_error e); /* "etcdserver: ..."; "" for 0 */
+
+#endif

@@ -1,0 +1,497 @@
+/*
+ * v3watch.c - the Watch service (spec: v3-api, 5): streams of watchers.
+ *
+ * Watchers are told under the server's lock (watch.h), where nothing may take
+ * long: deliver() sets an item down in the stream's outbox and wakes the
+ * connection. Items become bytes when the client has room for them
+ * (pull_items()), each event from what all its watchers share.
+ *
+ * THE OUTBOX is bounded: ITEMS_MAX, and BYTES_MAX of events, where a batch counts
+ * once however many watchers of the stream it concerns. Beyond, deliver()
+ * refuses, and the watcher reads history when there is room again. Answers to the
+ * client's own requests cannot be refused: if ANSWERS_MAX items wait because it
+ * does not read, the stream ends.
+ */
+#include "grpc.h"
+#include "pb.h"
+#include "rpc.h"
+#include "v3kv.h"
+
+#include <assert.h>
+#include <stdio.h>
+
+#define ITEMS_MAX 4096
+#define BYTES_MAX (1024 * 1024)
+#define ANSWERS_MAX 65536
+#define REFER_MIN 1024 /* bytes of an event that is not copied */
+#define REASON_MAX 160
+#define JOIN_MAX (64 * 1024) /* bytes of events of several revisions */
+#define PROGRESS_NS (600 * NS_PER_S)
+
+struct item {
+    struct item *next;
+    enum watch_kind kind;
+    bool prev_kv, fragment;
+    int64_t watch_id, revision, compact_revision;
+    char *reason;              /* owned, or NULL */
+    struct watch_batch *batch; /* a reference */
+    size_t bytes;              /* counted for it */
+    size_t n, at;              /* events, and how many are out */
+    uint32_t which[];
+};
+
+struct stream {
+    struct rpc_call *call;
+    struct watch_stream *watchers;
+    struct rpcpb_response_header header; /* on_pull()'s */
+
+    pthread_mutex_t mu;                /* a leaf but for the call's wake */
+    struct item *first, **last;        /* mu */
+    size_t n, bytes;                   /* mu */
+    const struct watch_batch *counted; /* mu; the last one in bytes */
+    bool refused;                      /* mu; deliver() did */
+};
+
+/* --- The outbox. -------------------------------------------------------------------- */
+
+static bool is_answer(enum watch_kind kind)
+{
+    return kind == WATCH_CREATED || kind == WATCH_REFUSED ||
+           kind == WATCH_CANCELED;
+}
+
+static struct item *item_of(const struct watch_message *m)
+{
+    size_t n = m->kind == WATCH_EVENTS ? m->n : 0;
+    struct item *it = xcalloc(1, sizeof(*it) + n * sizeof(it->which[0]));
+
+    it->kind = m->kind;
+    it->prev_kv = m->prev_kv;
+    it->fragment = m->fragment;
+    it->watch_id = m->watch_id;
+    it->revision = m->revision;
+    it->compact_revision = m->compact_revision;
+    it->n = n;
+    if (m->kind == WATCH_REFUSED)
+        it->reason = xstrdup(m->reason);
+    if (n) {
+        it->batch = watch_batch_ref(m->batch);
+        memcpy(it->which, m->which, n * sizeof(it->which[0]));
+    }
+    return it;
+}
+
+/* And those that join it. */
+static void items_free(struct item *it)
+{
+    struct item *next;
+
+    for (; it; it = next) {
+        next = it->next;
+        watch_batch_unref(it->batch);
+        free(it->reason);
+        free(it);
+    }
+}
+
+static size_t events_size(const struct item *it, size_t from, size_t to)
+{
+    size_t sum = 0;
+
+    for (size_t i = from; i < to; i++)
+        sum += watch_event_size(it->batch, it->which[i], it->prev_kv);
+    return sum;
+}
+
+static void push(struct stream *s, struct item *it) /* mu is held */
+{
+    if (it->batch && it->batch != s->counted) {
+        it->bytes = events_size(it, 0, it->n);
+        s->counted = it->batch;
+    }
+    s->bytes += it->bytes;
+    s->n++;
+    *s->last = it;
+    s->last = &it->next;
+}
+
+static bool deliver(void *arg, const struct watch_message *m)
+{
+    struct stream *s = arg;
+    bool taken, first;
+
+    pthread_mutex_lock(&s->mu);
+    taken = is_answer(m->kind) || (s->n < ITEMS_MAX && s->bytes < BYTES_MAX);
+    first = s->n == 0;
+    if (taken)
+        push(s, item_of(m));
+    else
+        s->refused = true;
+    pthread_mutex_unlock(&s->mu);
+    if (taken && first)
+        rpc_wake(s->call);
+    return taken;
+}
+
+static size_t request_max(const struct stream *s)
+{
+    return server_config(s->call->server)->max_request_bytes;
+}
+
+static size_t join_max(const struct stream *s)
+{
+    return (size_t)min_u64(JOIN_MAX, request_max(s));
+}
+
+static struct item *pop_locked(struct stream *s)
+{
+    struct item *it = s->first;
+
+    s->first = it->next;
+    it->next = NULL;
+    if (!s->first) {
+        s->last = &s->first;
+        s->counted = NULL;
+    }
+    s->n--;
+    s->bytes -= it->bytes;
+    return it;
+}
+
+/*
+ * A watcher that catches up is told revision by revision, under the header of
+ * where it will be then. What waits of that together goes in one message.
+ */
+static bool may_join(const struct item *a, const struct item *b)
+{
+    return a->kind == WATCH_EVENTS && b->kind == WATCH_EVENTS &&
+           a->watch_id == b->watch_id && a->revision == b->revision;
+}
+
+/* The first item, or NULL; *ready: those who were refused are to be told. */
+static struct item *pop(struct stream *s, bool *ready)
+{
+    struct item *it = NULL;
+
+    pthread_mutex_lock(&s->mu);
+    if (s->first)
+        it = pop_locked(s);
+    *ready = s->refused && s->n <= ITEMS_MAX / 2 && s->bytes <= BYTES_MAX / 2;
+    if (*ready)
+        s->refused = false;
+    pthread_mutex_unlock(&s->mu);
+    return it;
+}
+
+/* Hang to it what joins it. Who told it of the past may be at the next: they
+ * hold the server's lock, so having had that, all of it is here. */
+static void join_others(struct stream *s, struct item *it)
+{
+    size_t size, max = join_max(s);
+
+    if (it->kind != WATCH_EVENTS || it->batch->revision == it->revision)
+        return;
+    v3_header(s->call->server);
+    size = events_size(it, 0, it->n);
+    pthread_mutex_lock(&s->mu);
+    for (; s->first && may_join(it, s->first); it = it->next) {
+        size += events_size(s->first, 0, s->first->n);
+        if (size > max)
+            break;
+        it->next = pop_locked(s);
+    }
+    pthread_mutex_unlock(&s->mu);
+}
+
+/* --- Items as messages. ----------------------------------------------------------------- */
+
+static void unref_batch(void *batch)
+{
+    watch_batch_unref(batch);
+}
+
+static void put_event(const struct item *it, size_t i, struct rpc_out *out)
+{
+    struct str e = watch_event_encoded(it->batch, it->which[i], it->prev_kv);
+
+    if (e.n < REFER_MIN)
+        rpc_out_add(out, e.p, e.n);
+    else
+        rpc_out_ref(out, e, unref_batch, watch_batch_ref(it->batch));
+}
+
+/* The response around the events [it->at, to). */
+static struct rpcpb_watch_response frame_of(struct stream *s,
+                                            const struct item *it, size_t to)
+{
+    s->header.revision = it->revision;
+    return (struct rpcpb_watch_response){
+        .header = &s->header,
+        .watch_id = it->watch_id,
+        .fragment = to < it->n,
+    };
+}
+
+/* Field 11, events, is the last one: so the rest is encoded alone. */
+static void put_events(struct stream *s, const struct item *it, size_t to,
+                       struct rpc_out *out)
+{
+    struct rpcpb_watch_response m = frame_of(s, it, to);
+
+    rpc_out_begin(out);
+    msg_encode(&rpcpb_watch_response_desc, &m, rpc_out_buf(out));
+    for (size_t i = it->at; i < to; i++)
+        put_event(it, i, out);
+    for (it = it->next; it; it = it->next)
+        for (size_t i = 0; i < it->n; i++)
+            put_event(it, i, out);
+    rpc_out_end(s->call, out);
+}
+
+static void make_event(const struct item *it, size_t i, struct rpcpb_event *out,
+                       struct rpcpb_key_value kvs[2])
+{
+    const struct watch_event *e = &it->batch->events[it->which[i]];
+
+    v3kv_message(e->kv, false, &kvs[0]);
+    out->kv = &kvs[0];
+    if (mvcc_is_tombstone(e->kv))
+        out->type = RPCPB_EVENT_DELETE;
+    if (it->prev_kv && e->prev) {
+        v3kv_message(e->prev, false, &kvs[1]);
+        out->prev_kv = &kvs[1];
+    }
+}
+
+/* For a door that wants messages. */
+static void put_events_json(struct stream *s, const struct item *it, size_t to,
+                            struct rpc_out *out)
+{
+    struct rpcpb_watch_response m = frame_of(s, it, to);
+    size_t max = to - it->at, n = 0;
+    struct rpcpb_event *events;
+    struct rpcpb_key_value *kvs;
+
+    for (const struct item *more = it->next; more; more = more->next)
+        max += more->n;
+    events = xcalloc(max, sizeof(*events));
+    kvs = xcalloc(max, 2 * sizeof(*kvs));
+    for (size_t i = it->at; i < to; i++, n++)
+        make_event(it, i, &events[n], &kvs[2 * n]);
+    for (it = it->next; it; it = it->next)
+        for (size_t i = 0; i < it->n; i++, n++)
+            make_event(it, i, &events[n], &kvs[2 * n]);
+    m.events.items = events;
+    m.events.n = n;
+    rpc_out_message(s->call, out, &m);
+    free(events);
+    free(kvs);
+}
+
+/* All events of the items, or the next fragment of the one there is. */
+static void put_next_events(struct stream *s, struct item *it,
+                            struct rpc_out *out)
+{
+    size_t to = it->n;
+
+    if (it->fragment && !it->next) {
+        struct rpcpb_watch_response m = frame_of(s, it, 0);
+
+        to = it->at + watch_fragment(it->batch, it->which, it->n, it->at,
+                                     it->prev_kv,
+                                     msg_size(&rpcpb_watch_response_desc, &m),
+                                     request_max(s));
+    }
+    if (s->call->door->json)
+        put_events_json(s, it, to, out);
+    else
+        put_events(s, it, to, out);
+    it->at = to;
+}
+
+static void put_other(struct stream *s, const struct item *it,
+                      struct rpc_out *out)
+{
+    struct rpcpb_watch_response m = frame_of(s, it, 0);
+
+    m.created = it->kind == WATCH_CREATED || it->kind == WATCH_REFUSED;
+    m.canceled = it->kind == WATCH_REFUSED || it->kind == WATCH_CANCELED ||
+                 it->kind == WATCH_COMPACTED;
+    m.compact_revision = it->compact_revision;
+    if (it->reason)
+        m.cancel_reason = str_of(it->reason);
+    rpc_out_message(s->call, out, &m);
+}
+
+static void put_item(struct stream *s, struct item *it, struct rpc_out *out)
+{
+    if (it->kind != WATCH_EVENTS)
+        put_other(s, it, out);
+    else
+        do
+            put_next_events(s, it, out);
+        while (it->at < it->n);
+}
+
+static enum rpc_pulled pull_items(struct rpc_call *c, struct rpc_out *out,
+                                  size_t room)
+{
+    struct stream *s = c->state;
+    size_t size = 0;
+    struct item *it;
+    bool ready;
+
+    rpc_set_header(c, v3_header(c->server), &s->header);
+    while (size < room && (it = pop(s, &ready)) != NULL) {
+        size_t before = rpc_out_buf(out)->len;
+
+        join_others(s, it);
+        put_item(s, it, out);
+        size += rpc_out_buf(out)->len - before + it->bytes;
+        items_free(it);
+        if (ready)
+            v3_watch_ready(c->server, s->watchers);
+    }
+    return size < room ? RPC_PULL_WAIT : RPC_PULL_MORE;
+}
+
+/* --- Requests. ------------------------------------------------------------------------------ */
+
+/* The watcher was never made: say so, in the order of the requests. */
+static void refuse(struct stream *s, enum v3_error e)
+{
+    char reason[REASON_MAX];
+    struct watch_message m = {
+        .kind = WATCH_REFUSED,
+        .watch_id = -1,
+        .revision = v3_header(s->call->server).revision,
+        .reason = reason,
+    };
+
+    snprintf(reason, sizeof(reason), "rpc error: code = %s desc = %s",
+             grpc_status_name(v3error_code(e)), v3error_text(e));
+    deliver(s, &m);
+}
+
+static enum v3_error may_watch(struct rpc_call *c,
+                               const struct rpcpb_watch_create_request *req)
+{
+    enum v3_error e = v3_who_is(c->server, c->token, c->cn, &c->who,
+                                c->who_storage, sizeof(c->who_storage));
+
+    return e != V3_OK ? e
+                      : v3_may_read(c->server, &c->who,
+                                    req->key.n ? req->key : (struct str){"", 1},
+                                    req->range_end);
+}
+
+static void arm(struct rpc_call *c)
+{
+    int64_t every = server_config(c->server)->watch_progress_notify_ns;
+    uint32_t jitter;
+
+    if (every <= 0)
+        every = PROGRESS_NS;
+    sys_random(&jitter, sizeof(jitter));
+    every += every / 10 / UINT16_MAX * (jitter & UINT16_MAX);
+    rpc_set_timer(c, sys_mono_ns() + every);
+}
+
+static void tick(struct rpc_call *c)
+{
+    struct stream *s = c->state;
+
+    v3_watch_tick(c->server, s->watchers);
+    arm(c);
+}
+
+static void create(struct stream *s,
+                   const struct rpcpb_watch_create_request *req)
+{
+    struct rpc_call *c = s->call;
+    struct watch_create w = {
+        .key = req->key,
+        .range_end = req->range_end,
+        /* As 3.4: what is before the beginning is compacted, or all there is. */
+        .start_revision = req->start_revision < 0 ? 1 : req->start_revision,
+        .watch_id = req->watch_id,
+        .progress_notify = req->progress_notify,
+        .prev_kv = req->prev_kv,
+        .fragment = req->fragment,
+    };
+    enum v3_error e = may_watch(c, req);
+
+    if (e != V3_OK) {
+        refuse(s, e);
+        return;
+    }
+    for (size_t i = 0; i < req->filters.n; i++) {
+        w.no_put |= req->filters.items[i] == RPCPB_FILTER_NOPUT;
+        w.no_delete |= req->filters.items[i] == RPCPB_FILTER_NODELETE;
+    }
+    v3_watch_create(c->server, s->watchers, &w);
+    if (w.progress_notify && !c->timer_ns)
+        arm(c);
+}
+
+static void close_stream(struct rpc_call *c)
+{
+    struct stream *s = c->state;
+    struct item *it;
+    bool ready;
+
+    v3_watch_close(c->server, s->watchers); /* then nothing is delivered */
+    while ((it = pop(s, &ready)) != NULL)
+        items_free(it);
+    pthread_mutex_destroy(&s->mu);
+}
+
+static void on_gone(struct rpc_call *c)
+{
+    close_stream(c);
+    rpc_finish(c);
+}
+
+static bool is_overrun(struct stream *s)
+{
+    bool is;
+
+    pthread_mutex_lock(&s->mu);
+    is = s->n >= ANSWERS_MAX;
+    pthread_mutex_unlock(&s->mu);
+    return is;
+}
+
+static void on_message(struct rpc_call *c, const void *request)
+{
+    const struct rpcpb_watch_request *req = request;
+    struct stream *s = c->state;
+
+    if (is_overrun(s)) {
+        rpc_cancel(c, GRPC_RESOURCE_EXHAUSTED,
+                   "too many answers wait to be read");
+        return;
+    }
+    if (req->create_request)
+        create(s, req->create_request);
+    else if (req->cancel_request)
+        v3_watch_cancel(c->server, s->watchers, req->cancel_request->watch_id);
+    else if (req->progress_request)
+        v3_watch_progress(c->server, s->watchers);
+}
+
+void v3watch_watch(struct rpc_call *c)
+{
+    struct stream *s = arena_alloc(&c->arena, sizeof(*s));
+
+    assert(s);
+    s->call = c;
+    s->last = &s->first;
+    pthread_mutex_init(&s->mu, NULL);
+    c->state = s;
+    c->on_message = on_message;
+    c->on_pull = pull_items;
+    c->on_gone = on_gone;
+    c->on_timer = tick;
+    s->watchers = v3_watch_open(c->server, deliver, s);
+}
