@@ -1333,6 +1333,16 @@ static bool set_owed(struct conn *c, bool owed)
     return was;
 }
 
+static bool is_broken(struct conn *c)
+{
+    bool broken;
+
+    pthread_mutex_lock(&c->mu);
+    broken = c->broken;
+    pthread_mutex_unlock(&c->mu);
+    return broken;
+}
+
 /* Is it over: broken, or shut down and all said? */
 static bool is_over(struct conn *c)
 {
@@ -1506,7 +1516,7 @@ void grpcserver_serve(struct net_stream *stream, struct buf *first, void *arg)
     enter(g, c);
     serve(c);
     leave(g, c);
-    if (!c->broken)
+    if (!is_broken(c)) /* handlers may still be writing */
         net_linger(stream, LINGER_MS);
     end(c);
     buf_release(&c->in);
