@@ -18,7 +18,7 @@ GCOV=${GCOV:-gcov}
 jobs=${JOBS:-$(nproc 2>/dev/null || echo 2)}
 
 groups='raft raftlead raftconf raftready raftlog progress raftpb
-wal
+wal walrecord walsegment waltorn walscan walreplay walinspect
 snap
 store trie event hub storesnap
 http httpparse
