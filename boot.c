@@ -317,7 +317,10 @@ static int begin_v3(const struct config *c, const struct v3_config *config,
     return 0;
 }
 
-static int load_v3(const struct config *c, struct boot *b, struct err *e)
+/* early, taken if it is what has to be loaded, is db as it was when the start
+ * began; or NULL. */
+static int load_v3(const struct config *c, struct boot *b, struct v3 *early,
+                   struct err *e)
 {
     struct v3_config config = boot_v3_config(c);
     char *db = xasprintf("%s/db", c->snap_dir);
@@ -344,9 +347,13 @@ static int load_v3(const struct config *c, struct boot *b, struct err *e)
                      ", but the log ends at %" PRIu64
                      ": it is another log's, or the end of this one is lost",
                      db, index, log_end(b));
+    } else if (rc == 0 && early && early->index == index) {
+        b->v3 = early; /* another file would be of another index */
+        early = NULL;
     } else if (rc == 0) {
         rc = v3_load(db, &config, &b->v3, e);
     }
+    v3_free(early);
     free(db);
     return rc < 0 ? damaged(c, e) : 0;
 }
@@ -372,19 +379,13 @@ static void blame_snapshot(const struct config *c, const struct boot *b,
                 c->snap_dir, what.msg);
 }
 
-static int restart(const struct config *c, const char *wal, struct boot *b,
-                   struct err *e)
+/* What the log tells, and the snapshot of v2 that it confirms. */
+static int load_log(const struct config *c, const char *wal, struct boot *b,
+                    struct err *e)
 {
     struct wal_snapshot from, known = {0};
     int rc;
 
-    log_notice("etcdmain", "the server is already initialized as member "
-                           "before, starting as etcd member...");
-    if (*c->discovery)
-        log_warn("etcdserver",
-                 "discovery token ignored since a cluster has already been "
-                 "initialized. Valid log found at \"%s\"",
-                 wal);
     if (load_snapshot(c, wal, b, &known, e) < 0)
         return -1;
     from = (struct wal_snapshot){b->snapshot.index, b->snapshot.term};
@@ -396,7 +397,72 @@ static int restart(const struct config *c, const char *wal, struct boot *b,
     if (b->contents.repaired)
         log_warn("wal", "repaired the end of the log: %s",
                  b->contents.repaired);
-    if (load_v3(c, b, e) < 0)
+    return 0;
+}
+
+struct log_load {
+    const struct config *c;
+    const char *wal;
+    struct boot *b;
+    struct err *e;
+    int rc;
+};
+
+static void *log_load_main(void *arg)
+{
+    struct log_load *l = arg;
+
+    sys_thread_name("etcd-load-log");
+    l->rc = load_log(l->c, l->wal, l->b, l->e);
+    return NULL;
+}
+
+/* NULL: there is none, or what is wrong with it will be told by the next who
+ * loads it, when the log is known to be good. */
+static struct v3 *load_db_early(const struct config *c)
+{
+    struct v3_config config = boot_v3_config(c);
+    char *db = xasprintf("%s/db", c->snap_dir);
+    struct v3 *v3 = NULL;
+
+    if (sys_exists(db) && v3_load(db, &config, &v3, NULL) < 0)
+        v3 = NULL;
+    free(db);
+    return v3;
+}
+
+/* Log and db at the same time: they are nothing to each other until both are
+ * there, and with much data each takes as long as the other. */
+static int load_all(const struct config *c, const char *wal, struct boot *b,
+                    struct err *e)
+{
+    struct log_load log = {.c = c, .wal = wal, .b = b, .e = e};
+    struct v3 *early = NULL;
+    pthread_t thread;
+
+    if (sys_thread(&thread, SYS_STACK_LARGE, log_load_main, &log) == 0) {
+        early = load_db_early(c);
+        pthread_join(thread, NULL);
+    } else {
+        log.rc = load_log(c, wal, b, e);
+    }
+    if (log.rc == 0)
+        return load_v3(c, b, early, e);
+    v3_free(early);
+    return log.rc;
+}
+
+static int restart(const struct config *c, const char *wal, struct boot *b,
+                   struct err *e)
+{
+    log_notice("etcdmain", "the server is already initialized as member "
+                           "before, starting as etcd member...");
+    if (*c->discovery)
+        log_warn("etcdserver",
+                 "discovery token ignored since a cluster has already been "
+                 "initialized. Valid log found at \"%s\"",
+                 wal);
+    if (load_all(c, wal, b, e) < 0)
         return -1;
     b->id = b->contents.metadata.node_id;
     cluster_set_id(b->cluster, b->contents.metadata.cluster_id);
