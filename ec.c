@@ -1,5 +1,5 @@
 /*
- * ec.c - P-256 and P-384.
+ * ec.c - P-256, P-384 and P-521.
  *
  * COORDINATES  Elements of the field are in Montgomery's form. Points are
  *   projective, (X : Y : Z) for (X/Z, Y/Z), infinity is (0 : 1 : 0). The
@@ -28,11 +28,12 @@
 #define EC_LIMBS BN_LIMBS(8 * EC_SIZE_MAX)
 #define P256_LIMBS BN_LIMBS(256)
 #define P384_LIMBS BN_LIMBS(384)
+#define P521_LIMBS BN_LIMBS(521)
 #define COMB_TEETH 4
 #define COMB_HALVES 2
 #define ENTRIES 16 /* of a table for four bits */
 
-/* --- Constants (SP 800-186, 3.2.1.3 and 3.2.1.4), low words first. --------- */
+/* --- Constants (SP 800-186, 3.2.1.3 to 3.2.1.5), low words first. ---------- */
 
 #if BN_LIMB_BITS == 64
 #define W(v) UINT64_C(v)
@@ -66,10 +67,31 @@ static const bn_limb p384_gx[] = {W(0x3a545e3872760ab7), W(0x5502f25dbf55296c),
 static const bn_limb p384_gy[] = {W(0x7a431d7c90ea0e5f), W(0x0a60b1ce1d7e819d),
                                   W(0xe9da3113b5f0b8c0), W(0xf8f41dbd289a147c),
                                   W(0x5d9e98bf9292dc29), W(0x3617de4a96262c6f)};
+static const bn_limb p521_p[] = {
+    W(0xffffffffffffffff), W(0xffffffffffffffff), W(0xffffffffffffffff),
+    W(0xffffffffffffffff), W(0xffffffffffffffff), W(0xffffffffffffffff),
+    W(0xffffffffffffffff), W(0xffffffffffffffff), W(0x00000000000001ff)};
+static const bn_limb p521_order[] = {
+    W(0xbb6fb71e91386409), W(0x3bb5c9b8899c47ae), W(0x7fcc0148f709a5d0),
+    W(0x51868783bf2f966b), W(0xfffffffffffffffa), W(0xffffffffffffffff),
+    W(0xffffffffffffffff), W(0xffffffffffffffff), W(0x00000000000001ff)};
+static const bn_limb p521_b[] = {
+    W(0xef451fd46b503f00), W(0x3573df883d2c34f1), W(0x1652c0bd3bb1bf07),
+    W(0x56193951ec7e937b), W(0xb8b489918ef109e1), W(0xa2da725b99b315f3),
+    W(0x929a21a0b68540ee), W(0x953eb9618e1c9a1f), W(0x0000000000000051)};
+static const bn_limb p521_gx[] = {
+    W(0xf97e7e31c2e5bd66), W(0x3348b3c1856a429b), W(0xfe1dc127a2ffa8de),
+    W(0xa14b5e77efe75928), W(0xf828af606b4d3dba), W(0x9c648139053fb521),
+    W(0x9e3ecb662395b442), W(0x858e06b70404e9cd), W(0x00000000000000c6)};
+static const bn_limb p521_gy[] = {
+    W(0x88be94769fd16650), W(0x353c7086a272c240), W(0xc550b9013fad0761),
+    W(0x97ee72995ef42640), W(0x17afbd17273e662c), W(0x98f54449579b4468),
+    W(0x5c8a5fb42c7d1bd9), W(0x39296a789a3bc004), W(0x0000000000000118)};
 
 /* -1/p modulo a limb. */
 #define P256_M0INV ((bn_limb)1)
 #define P384_M0INV ((bn_limb)UINT64_C(0x100000001))
+#define P521_M0INV ((bn_limb)1)
 
 typedef bn_limb fe[EC_LIMBS]; /* the first n limbs count */
 
@@ -79,6 +101,7 @@ struct point {
 
 struct curve {
     size_t n, size; /* limbs; bytes */
+    unsigned spare; /* bits of size bytes above those of the order */
     struct bn_mod p, order;
     fe p_rr, order_rr, b;
     uint8_t p_less_2[EC_SIZE_MAX], order_less_2[EC_SIZE_MAX];
@@ -94,8 +117,10 @@ static void fe_mul(const struct curve *c, fe r, const fe a, const fe b)
 
     if (c->n == P256_LIMBS)
         bn_mont_mul_n(r, a, b, p256_p, P256_M0INV, t, P256_LIMBS);
-    else
+    else if (c->n == P384_LIMBS)
         bn_mont_mul_n(r, a, b, p384_p, P384_M0INV, t, P384_LIMBS);
+    else
+        bn_mont_mul_n(r, a, b, p521_p, P521_M0INV, t, P521_LIMBS);
 }
 
 static void fe_add(const struct curve *c, fe r, const fe a, const fe b)
@@ -104,8 +129,10 @@ static void fe_add(const struct curve *c, fe r, const fe a, const fe b)
 
     if (c->n == P256_LIMBS)
         bn_mod_add_n(r, a, b, p256_p, t, P256_LIMBS);
-    else
+    else if (c->n == P384_LIMBS)
         bn_mod_add_n(r, a, b, p384_p, t, P384_LIMBS);
+    else
+        bn_mod_add_n(r, a, b, p521_p, t, P521_LIMBS);
 }
 
 static void fe_sub(const struct curve *c, fe r, const fe a, const fe b)
@@ -114,8 +141,10 @@ static void fe_sub(const struct curve *c, fe r, const fe a, const fe b)
 
     if (c->n == P256_LIMBS)
         bn_mod_sub_n(r, a, b, p256_p, t, P256_LIMBS);
-    else
+    else if (c->n == P384_LIMBS)
         bn_mod_sub_n(r, a, b, p384_p, t, P384_LIMBS);
+    else
+        bn_mod_sub_n(r, a, b, p521_p, t, P521_LIMBS);
 }
 
 static void fe_triple(const struct curve *c, fe r)
@@ -227,11 +256,20 @@ static void point_infinity(const struct curve *c, struct point *r)
     bn_to_mont(r->y, r->y, &c->p);
 }
 
-static void point_lookup(struct point *r, const struct point table[ENTRIES],
-                         bn_limb index)
+/* Entry number index; reads all. */
+static void point_lookup(const struct curve *c, struct point *r,
+                         const struct point table[ENTRIES], bn_limb index)
 {
-    bn_lookup((bn_limb *)r, (const bn_limb *)table, ENTRIES,
-              sizeof(*r) / sizeof(bn_limb), index);
+    memset(r, 0, sizeof(*r));
+    for (size_t k = 0; k < ENTRIES; k++) {
+        bn_limb mask = ~bn_nonzero((bn_limb)k ^ index);
+
+        for (size_t i = 0; i < c->n; i++) {
+            r->x[i] |= mask & table[k].x[i];
+            r->y[i] |= mask & table[k].y[i];
+            r->z[i] |= mask & table[k].z[i];
+        }
+    }
 }
 
 /* k times p; k is size bytes. */
@@ -240,7 +278,6 @@ static void point_mul(const struct curve *c, struct point *r, const uint8_t *k,
 {
     struct point table[ENTRIES], entry;
 
-    memset(table, 0, sizeof(table)); /* what P-256 leaves out is read too */
     point_infinity(c, &table[0]);
     for (size_t i = 1; i < ENTRIES; i++)
         point_add(c, &table[i], &table[i - 1], p);
@@ -249,7 +286,7 @@ static void point_mul(const struct curve *c, struct point *r, const uint8_t *k,
     for (size_t i = 0; i < 2 * c->size; i++) {
         for (int twice = 0; twice < 4; twice++)
             point_double(c, r, r);
-        point_lookup(&entry, table, k[i / 2] >> (i % 2 ? 0 : 4) & 15);
+        point_lookup(c, &entry, table, k[i / 2] >> (i % 2 ? 0 : 4) & 15);
         point_add(c, r, r, &entry);
     }
     wipe(&entry, sizeof(entry));
@@ -303,36 +340,38 @@ static void point_mul_base(const struct curve *c, struct point *r,
                 index |= (bn_limb)(k[c->size - 1 - bit / 8] >> (bit % 8) & 1)
                          << t;
             }
-            point_lookup(&entry, c->comb[h], index);
+            point_lookup(c, &entry, c->comb[h], index);
             point_add(c, r, r, &entry);
         }
     }
     wipe(&entry, sizeof(entry));
 }
 
-/* --- The two curves. ------------------------------------------------------- */
+/* --- The curves. ----------------------------------------------------------- */
 
-static struct curve p256, p384;
+static struct curve p256, p384, p521;
 static pthread_once_t p256_once = PTHREAD_ONCE_INIT;
 static pthread_once_t p384_once = PTHREAD_ONCE_INIT;
+static pthread_once_t p521_once = PTHREAD_ONCE_INIT;
 
 static void less_2(const struct curve *c, uint8_t *out, const bn_limb *m)
 {
     fe t;
 
     memcpy(t, m, c->n * sizeof(*t));
-    t[0] -= 2; /* both primes and both orders end in more */
+    t[0] -= 2; /* all primes and orders end in more */
     bn_to_bytes(out, c->size, t, c->n);
 }
 
-static void curve_init(struct curve *c, size_t size, const bn_limb *p,
+static void curve_init(struct curve *c, size_t bits, const bn_limb *p,
                        const bn_limb *order, const bn_limb *b,
                        const bn_limb *gx, const bn_limb *gy)
 {
     struct point base;
 
-    c->size = size;
-    c->n = BN_LIMBS(8 * size);
+    c->size = (bits + 7) / 8;
+    c->spare = (unsigned)(8 * c->size - bits);
+    c->n = BN_LIMBS(bits);
     bn_mod_init(&c->p, p, c->p_rr, c->n);
     bn_mod_init(&c->order, order, c->order_rr, c->n);
     less_2(c, c->p_less_2, p);
@@ -348,12 +387,17 @@ static void curve_init(struct curve *c, size_t size, const bn_limb *p,
 
 static void p256_init(void)
 {
-    curve_init(&p256, 32, p256_p, p256_order, p256_b, p256_gx, p256_gy);
+    curve_init(&p256, 256, p256_p, p256_order, p256_b, p256_gx, p256_gy);
 }
 
 static void p384_init(void)
 {
-    curve_init(&p384, 48, p384_p, p384_order, p384_b, p384_gx, p384_gy);
+    curve_init(&p384, 384, p384_p, p384_order, p384_b, p384_gx, p384_gy);
+}
+
+static void p521_init(void)
+{
+    curve_init(&p521, 521, p521_p, p521_order, p521_b, p521_gx, p521_gy);
 }
 
 static const struct curve *curve_of(enum ec_curve id)
@@ -362,14 +406,20 @@ static const struct curve *curve_of(enum ec_curve id)
         pthread_once(&p256_once, p256_init);
         return &p256;
     }
-    assert(id == EC_P384);
-    pthread_once(&p384_once, p384_init);
-    return &p384;
+    if (id == EC_P384) {
+        pthread_once(&p384_once, p384_init);
+        return &p384;
+    }
+    assert(id == EC_P521);
+    pthread_once(&p521_once, p521_init);
+    return &p521;
 }
 
 size_t ec_size(enum ec_curve c)
 {
-    return c == EC_P256 ? 32 : 48;
+    static const uint8_t sizes[] = {32, 48, 66};
+
+    return sizes[c];
 }
 
 size_t ec_point_size(enum ec_curve c)
@@ -434,7 +484,7 @@ static bn_limb scalar_read(const struct curve *c, fe k, const uint8_t *in)
     return bn_less(k, c->order.m, c->n) & ~bn_is_zero(k, c->n);
 }
 
-/* A coordinate or a digest below 2^bits; both orders are above half of that. */
+/* A coordinate or a digest below 2^bits; all orders are above half of that. */
 static void order_reduce(const struct curve *c, fe r, const fe a)
 {
     fe t;
@@ -489,6 +539,17 @@ static void drbg_init(struct drbg *g, enum hash_type hash,
     drbg_mix(g, 1, parts, n_parts);
 }
 
+/* Only the first bits count (RFC 6979, 2.3.2). */
+static void drop_spare(const struct curve *c, uint8_t *bytes)
+{
+    unsigned carry = 0;
+
+    for (size_t i = 0; i < c->size; i++) {
+        carry = (carry & 0xff) << 8 | bytes[i];
+        bytes[i] = (uint8_t)(carry >> c->spare);
+    }
+}
+
 /*
  * The next scalar, as a number and as bytes. That one was out of range may
  * show: it is gone, and the next has nothing to do with it.
@@ -502,6 +563,7 @@ static void drbg_scalar(struct drbg *g, const struct curve *c, fe k,
             memcpy(bytes + done, g->v,
                    min_u64(c->size - done, hash_size(g->hash)));
         }
+        drop_spare(c, bytes);
         if (bn_public(scalar_read(c, k, bytes)))
             return;
         drbg_mix(g, 0, NULL, 0);
@@ -572,6 +634,8 @@ int ec_ecdh(enum ec_curve id, const uint8_t *priv, const uint8_t *point,
 
 #define DER_INTEGER 0x02
 #define DER_SEQUENCE 0x30
+#define DER_SHORT_MAX 0x7f /* a length of one byte; DER_LONG_1 goes before */
+#define DER_LONG_1 0x81    /* a longer one of one byte */
 
 /* Writes a positive number of size bytes; returns how many bytes that took. */
 static size_t der_put(uint8_t *out, const uint8_t *p, size_t size)
@@ -617,14 +681,31 @@ static int der_take(const uint8_t **p, const uint8_t *end, uint8_t *out,
     return 0;
 }
 
-/* r and s into rs, size bytes each. Both curves' fit a length of one byte. */
-static int der_read(const uint8_t *sig, size_t n, uint8_t *rs, size_t size)
+size_t ec_sig_to_der(enum ec_curve id, const uint8_t *rs, uint8_t *sig)
+{
+    uint8_t body[EC_SIG_MAX];
+    size_t size = ec_size(id), n = der_put(body, rs, size), head = 0;
+
+    n += der_put(body + n, rs + size, size);
+    sig[head++] = DER_SEQUENCE;
+    if (n > DER_SHORT_MAX)
+        sig[head++] = DER_LONG_1;
+    sig[head++] = (uint8_t)n;
+    memcpy(sig + head, body, n);
+    return head + n;
+}
+
+int ec_sig_from_der(enum ec_curve id, const uint8_t *sig, size_t n, uint8_t *rs)
 {
     const uint8_t *end = sig + n;
+    size_t size = ec_size(id), head = 2;
 
-    if (n < 2 || sig[0] != DER_SEQUENCE || sig[1] >= 0x80 || sig[1] != n - 2)
+    if (n > DER_SHORT_MAX + 3 && sig[1] == DER_LONG_1)
+        head++; /* and what is shorter has it the short way */
+    if (n < head || sig[0] != DER_SEQUENCE || sig[head - 1] != n - head ||
+        (head == 2 && n - head > DER_SHORT_MAX))
         return EC_ESIG;
-    sig += 2;
+    sig += head;
     if (der_take(&sig, end, rs, size) < 0 ||
         der_take(&sig, end, rs + size, size) < 0 || sig != end)
         return EC_ESIG;
@@ -670,7 +751,7 @@ int ec_verify(enum ec_curve id, const uint8_t *point, size_t n,
 
     if (point_read(c, &q, point, n) < 0)
         return EC_EINVAL;
-    if (der_read(sig, n_sig, rs, c->size) < 0)
+    if (ec_sig_from_der(id, sig, n_sig, rs) < 0)
         return EC_ESIG;
     if (!bn_public(scalar_read(c, r, rs) & scalar_read(c, s, rs + c->size)))
         return EC_ESIG;
@@ -738,9 +819,6 @@ int ec_sign(enum ec_curve id, const uint8_t *priv, enum hash_type hash,
     bn_publish(rs, c->size, r, c->n);
     bn_publish(rs + c->size, c->size, t.s, c->n);
     wipe(&t, sizeof(t));
-    *n_sig = 2 + der_put(sig + 2, rs, c->size);
-    *n_sig += der_put(sig + *n_sig, rs + c->size, c->size);
-    sig[0] = DER_SEQUENCE;
-    sig[1] = (uint8_t)(*n_sig - 2);
+    *n_sig = ec_sig_to_der(id, rs, sig);
     return 0;
 }

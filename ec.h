@@ -1,6 +1,6 @@
 /*
- * ec.h - the NIST curves P-256 and P-384 (SP 800-186): key agreement (ECDH, SP
- * 800-56A) and signatures (ECDSA, FIPS 186-5). Pure and thread-safe.
+ * ec.h - the NIST curves P-256, P-384 and P-521 (SP 800-186): key agreement
+ * (ECDH, SP 800-56A) and signatures (ECDSA, FIPS 186-5). Pure and thread-safe.
  *
  * Scalars and coordinates are big-endian, of ec_size() bytes each; a point is
  * uncompressed (SEC 1, 2.3.3): 0x04, x, y. Every point from outside is checked
@@ -19,9 +19,10 @@
 enum ec_curve {
     EC_P256, /* secp256r1, prime256v1 */
     EC_P384, /* secp384r1 */
+    EC_P521, /* secp521r1 */
 };
 
-#define EC_SIZE_MAX 48 /* of a scalar or a coordinate */
+#define EC_SIZE_MAX 66 /* of a scalar or a coordinate */
 #define EC_POINT_MAX (1 + 2 * EC_SIZE_MAX)
 #define EC_SIG_MAX (2 * (EC_SIZE_MAX + 3) + 3) /* of (r, s) in DER */
 #define EC_SEED_SIZE 48                        /* randomness for a key */
@@ -31,8 +32,8 @@ enum {
     EC_ESIG = -2,   /* not a signature of this message by this key */
 };
 
-size_t ec_size(enum ec_curve c);       /* 32 or 48 */
-size_t ec_point_size(enum ec_curve c); /* 65 or 97 */
+size_t ec_size(enum ec_curve c);       /* 32, 48 or 66 */
+size_t ec_point_size(enum ec_curve c); /* 65, 97 or 133 */
 
 /* 0, or EC_EINVAL: another form, coordinates out of range, off the curve. */
 int ec_check_point(enum ec_curve c, const uint8_t *point, size_t n);
@@ -76,5 +77,13 @@ int ec_verify(enum ec_curve c, const uint8_t *point, size_t n,
 int ec_sign(enum ec_curve c, const uint8_t *priv, enum hash_type hash,
             const uint8_t *digest, const uint8_t *extra, size_t n_extra,
             uint8_t *sig, size_t *n_sig);
+
+/*
+ * The same without DER, as JOSE has it (RFC 7518, 3.4): r and s, of ec_size()
+ * bytes each. The length of what is written to sig, which has room for
+ * EC_SIG_MAX; 0, or EC_ESIG if sig is not such a pair in the one right way.
+ */
+size_t ec_sig_to_der(enum ec_curve c, const uint8_t *rs, uint8_t *sig);
+int ec_sig_from_der(enum ec_curve c, const uint8_t *sig, size_t n, uint8_t *rs);
 
 #endif

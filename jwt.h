@@ -83,8 +83,8 @@ struct jwt_key {
 /* alg is one of HS256, HS384, HS512; the secret is not empty. */
 struct jwt_key jwt_hmac(enum jwt_alg alg, struct str secret);
 /*
- * Any other alg but ES512, whose curve we lack. Either half may be NULL. 0, or
- * JWT_EINVAL if the keys are not of alg's type, or not a pair.
+ * Any other alg. Either half may be NULL. 0, or JWT_EINVAL if the keys are not
+ * of alg's type, or not a pair.
  */
 int jwt_pk(struct jwt_key *out, enum jwt_alg alg, const struct pk_public *pub,
            const struct pk_private *priv);

@@ -23,12 +23,13 @@ static const struct {
     [JWT_PS512] = {PK_RSA, PK_RSA_PSS_SHA512, HASH_SHA512},
     [JWT_ES256] = {PK_P256, PK_ECDSA_SHA256, HASH_SHA256},
     [JWT_ES384] = {PK_P384, PK_ECDSA_SHA384, HASH_SHA384},
+    [JWT_ES512] = {PK_P521, PK_ECDSA_SHA512, HASH_SHA512},
     [JWT_EDDSA] = {PK_ED25519, PK_ED25519_PURE, 0},
 };
 
 static bool is_ec(enum jwt_alg alg)
 {
-    return alg == JWT_ES256 || alg == JWT_ES384;
+    return alg >= JWT_ES256 && alg <= JWT_ES512;
 }
 
 static bool is_pss(enum jwt_alg alg)
@@ -36,67 +37,9 @@ static bool is_pss(enum jwt_alg alg)
     return alg == JWT_PS256 || alg == JWT_PS384 || alg == JWT_PS512;
 }
 
-static size_t scalar_size(enum jwt_alg alg)
+static enum ec_curve curve_of(enum jwt_alg alg)
 {
-    return ec_size(alg == JWT_ES256 ? EC_P256 : EC_P384);
-}
-
-/* --- r and s, with and without DER. --------------------------------------------- */
-
-/* Both scalars are short: every length is one byte (X.690, 8.1.3.4). */
-static_assert(EC_SIG_MAX < 128 + 2, "lengths of DER fit a byte");
-
-static size_t add_integer(uint8_t *out, const uint8_t *p, size_t n)
-{
-    size_t pad;
-
-    while (n > 1 && *p == 0) {
-        p++;
-        n--;
-    }
-    pad = *p >> 7; /* it would be negative */
-    out[0] = 0x02;
-    out[1] = (uint8_t)(n + pad);
-    out[2] = 0;
-    memcpy(out + 2 + pad, p, n);
-    return 2 + pad + n;
-}
-
-static size_t to_der(const uint8_t *raw, size_t n_scalar,
-                     uint8_t out[EC_SIG_MAX])
-{
-    size_t n = 2;
-
-    n += add_integer(out + n, raw, n_scalar);
-    n += add_integer(out + n, raw + n_scalar, n_scalar);
-    out[0] = 0x30;
-    out[1] = (uint8_t)(n - 2);
-    return n;
-}
-
-/* The integer at *p, which we wrote, as a scalar. */
-static void add_scalar(struct buf *b, const uint8_t **p, size_t n_scalar)
-{
-    size_t n = (*p)[1];
-    const uint8_t *digits = *p + 2;
-
-    *p = digits + n;
-    while (n > n_scalar) {
-        assert(*digits == 0);
-        digits++;
-        n--;
-    }
-    for (size_t i = n; i < n_scalar; i++)
-        buf_addc(b, '\0');
-    buf_add(b, digits, n);
-}
-
-static void from_der(const uint8_t *sig, size_t n_scalar, struct buf *out)
-{
-    const uint8_t *p = sig + 2;
-
-    add_scalar(out, &p, n_scalar);
-    add_scalar(out, &p, n_scalar);
+    return (enum ec_curve)(EC_P256 + (alg - JWT_ES256));
 }
 
 /* --- Signing and verifying. ---------------------------------------------------------- */
@@ -107,15 +50,20 @@ static int pk_sign_token(const struct jwt_key *k, struct str input,
                          const uint8_t random[JWT_RANDOM_SIZE],
                          struct buf *signature)
 {
-    uint8_t sig[PK_SIG_MAX];
+    uint8_t sig[PK_SIG_MAX], rs[2 * EC_SIZE_MAX];
+    enum ec_curve c;
     size_t n;
 
     if (pk_sign(k->priv, pk_algs[k->alg].scheme, input, random, sig, &n) < 0)
         return JWT_EINVAL;
-    if (is_ec(k->alg))
-        from_der(sig, scalar_size(k->alg), signature);
-    else
+    if (!is_ec(k->alg)) {
         buf_add(signature, sig, n);
+        return 0;
+    }
+    c = curve_of(k->alg);
+    if (ec_sig_from_der(c, sig, n, rs) < 0)
+        return JWT_EINVAL;
+    buf_add(signature, rs, 2 * ec_size(c));
     return 0;
 }
 
@@ -142,9 +90,11 @@ static bool pk_verify_token(const struct jwt_key *k, struct str input,
     size_t n = signature.n;
 
     if (is_ec(k->alg)) {
-        if (n != 2 * scalar_size(k->alg))
+        enum ec_curve c = curve_of(k->alg);
+
+        if (n != 2 * ec_size(c))
             return false;
-        n = to_der(sig, n / 2, der);
+        n = ec_sig_to_der(c, sig, der);
         sig = der;
     }
     if (pk_verify(k->pub, pk_algs[k->alg].scheme, input, sig, n) == 0)

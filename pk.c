@@ -24,7 +24,7 @@ static const struct scheme {
     {PK_RSA_PSS_SHA512, RSA, HASH_SHA512, RSA_PSS, PK_RSA},
     {PK_ECDSA_SHA256, ECDSA, HASH_SHA256, 0, PK_P256},
     {PK_ECDSA_SHA384, ECDSA, HASH_SHA384, 0, PK_P384},
-    {PK_ECDSA_SHA512, ECDSA, HASH_SHA512, 0, PK_NONE},
+    {PK_ECDSA_SHA512, ECDSA, HASH_SHA512, 0, PK_P521},
     {PK_ED25519_PURE, ED25519, 0, 0, PK_ED25519},
 };
 
@@ -38,6 +38,12 @@ static const struct scheme *scheme_of(unsigned number)
     return NULL;
 }
 
+/* The curves stand in one order here and in ec.h. */
+static bool is_ec(enum pk_type type)
+{
+    return type >= PK_P256 && type <= PK_P521;
+}
+
 /* The scheme, if it fits a key of this type. */
 static const struct scheme *scheme_for(enum pk_type type, unsigned number)
 {
@@ -47,7 +53,7 @@ static const struct scheme *scheme_for(enum pk_type type, unsigned number)
     if (s && s->family == RSA)
         fits = type == PK_RSA;
     else if (s && s->family == ECDSA)
-        fits = type == PK_P256 || type == PK_P384;
+        fits = is_ec(type);
     else if (s)
         fits = type == PK_ED25519;
     return fits ? s : NULL;
@@ -79,8 +85,8 @@ bool pk_scheme_hash(unsigned scheme, enum hash_type *hash)
 
 static enum ec_curve curve_of(enum pk_type type)
 {
-    assert(type == PK_P256 || type == PK_P384);
-    return type == PK_P256 ? EC_P256 : EC_P384;
+    assert(is_ec(type));
+    return (enum ec_curve)(EC_P256 + (type - PK_P256));
 }
 
 static const uint8_t *bytes_of(struct str s)
@@ -171,6 +177,7 @@ bool pk_public_eq(const struct pk_public *a, const struct pk_public *b)
                memcmp(a->u.rsa.n, b->u.rsa.n, a->u.rsa.size) == 0;
     case PK_P256:
     case PK_P384:
+    case PK_P521:
         return memcmp(a->u.point, b->u.point,
                       ec_point_size(curve_of(a->type))) == 0;
     case PK_ED25519:

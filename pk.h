@@ -24,6 +24,7 @@ enum pk_type {
     PK_RSA,
     PK_P256,
     PK_P384,
+    PK_P521,
     PK_ED25519,
 };
 
@@ -33,7 +34,7 @@ enum pk_scheme {
     PK_RSA_PKCS1_SHA512 = 0x0601,
     PK_ECDSA_SHA256 = 0x0403,   /* in TLS 1.3: with secp256r1 */
     PK_ECDSA_SHA384 = 0x0503,   /* in TLS 1.3: with secp384r1 */
-    PK_ECDSA_SHA512 = 0x0603,   /* in TLS 1.3: with secp521r1, not ours */
+    PK_ECDSA_SHA512 = 0x0603,   /* in TLS 1.3: with secp521r1 */
     PK_RSA_PSS_SHA256 = 0x0804, /* rsa_pss_rsae: salt as long as the hash */
     PK_RSA_PSS_SHA384 = 0x0805,
     PK_RSA_PSS_SHA512 = 0x0806,
@@ -53,7 +54,7 @@ struct pk_public {
     enum pk_type type;
     union {
         struct rsa_public rsa;
-        uint8_t point[EC_POINT_MAX]; /* P-256: 65 bytes, P-384: 97 */
+        uint8_t point[EC_POINT_MAX]; /* ec_point_size() bytes of it */
         uint8_t ed25519[ED25519_PUBLIC_SIZE];
     } u;
 };
@@ -62,7 +63,7 @@ struct pk_private { /* secret: end with pk_wipe() */
     struct pk_public pub;
     union {
         struct rsa_private rsa;
-        uint8_t scalar[EC_SIZE_MAX]; /* P-256: 32 bytes, P-384: 48 */
+        uint8_t scalar[EC_SIZE_MAX]; /* ec_size() bytes of it */
         struct ed25519_key ed25519;
     } u;
 };
@@ -71,7 +72,7 @@ struct pk_private { /* secret: end with pk_wipe() */
  *     then leaves the key with type PK_NONE. ----------------------------- */
 
 int pk_public_rsa(struct pk_public *k, struct str n, struct str e);
-/* type PK_P256 or PK_P384; an uncompressed point, checked. */
+/* type PK_P256, PK_P384 or PK_P521; an uncompressed point, checked. */
 int pk_public_ec(struct pk_public *k, enum pk_type type, struct str point);
 int pk_public_ed25519(struct pk_public *k, struct str point);
 

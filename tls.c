@@ -105,7 +105,8 @@ static void add_suites(struct tls_config *c, const struct tls_options *o,
 
 static void copy_groups(struct tls_config *c, const struct tls_options *o)
 {
-    static const enum tls_group all[] = {TLS_X25519, TLS_P256, TLS_P384};
+    static const enum tls_group all[] = {TLS_X25519, TLS_P256, TLS_P384,
+                                         TLS_P521};
     const enum tls_group *from = o->n_groups ? o->groups : all;
 
     c->n_groups = o->n_groups ? o->n_groups : ARRAY_LEN(all);

@@ -27,12 +27,12 @@
  * Configurations are immutable and shared by any number of threads.
  *
  * WHAT IT SPEAKS  TLS 1.3 with AES-GCM and ChaCha20-Poly1305; TLS 1.2 with the
- * same behind ECDHE with ECDSA or RSA. X25519, P-256 and P-384. Signatures of
- * pk.h. Client certificates, ALPN, server names, key updates. In TLS 1.2 the
- * extended master secret (RFC 7627) wherever the peer knows it; Go's before
- * 1.20 did not, so that its lack is no error. No early data, no session
- * resumption (tickets are ignored), no renegotiation, no compression: so what
- * attacks those are known finds nothing here.
+ * same behind ECDHE with ECDSA or RSA. X25519, P-256, P-384 and P-521.
+ * Signatures of pk.h. Client certificates, ALPN, server names, key updates. In
+ * TLS 1.2 the extended master secret (RFC 7627) wherever the peer knows it;
+ * Go's before 1.20 did not, so that its lack is no error. No early data, no
+ * session resumption (tickets are ignored), no renegotiation, no compression:
+ * so what attacks those are known finds nothing here.
  *
  * ERRORS  are Go's words, as users of etcd know them: tls_error(). The engine
  * queues the alert for the peer; after a failure it takes and gives nothing but
@@ -82,6 +82,7 @@ uint16_t tls_suite_at(size_t i);
 enum tls_group { /* for key agreement */
                  TLS_P256 = 23,
                  TLS_P384 = 24,
+                 TLS_P521 = 25,
                  TLS_X25519 = 29,
 };
 
@@ -113,7 +114,7 @@ struct tls_options {
     const uint16_t *suites;       /* of TLS 1.2; as in Go, those of TLS 1.3 */
     size_t n_suites;              /* can not be chosen. 0: all */
     const enum tls_group *groups; /* the best first; a client sends a share */
-    size_t n_groups;              /* of the first. 0: X25519, P-256, P-384 */
+    size_t n_groups;              /* of the first. 0: all, X25519 first */
 
     /*
      * The last word on a peer's chain that has verified (or of which

@@ -28,7 +28,7 @@
 #define RECORD_HEAD 5
 #define RECORD_MAX 16384 /* plaintext in a record */
 #define MESSAGE_HEAD 4
-#define GROUPS_MAX 3
+#define GROUPS_MAX 4
 #define SUITES_MAX 16
 #define PARTS_MAX 32 /* pieces of plaintext that one record gathers */
 

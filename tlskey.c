@@ -246,8 +246,8 @@ void finished12(const struct tls *t, enum tls_role whose,
 
 static enum ec_curve curve_of(enum tls_group group)
 {
-    assert(group == TLS_P256 || group == TLS_P384);
-    return group == TLS_P256 ? EC_P256 : EC_P384;
+    assert(group >= TLS_P256 && group <= TLS_P521);
+    return (enum ec_curve)(EC_P256 + (group - TLS_P256));
 }
 
 size_t share_size(unsigned group)
@@ -257,6 +257,7 @@ size_t share_size(unsigned group)
         return X25519_SIZE;
     case TLS_P256:
     case TLS_P384:
+    case TLS_P521:
         return ec_point_size(curve_of(group));
     default:
         return 0;

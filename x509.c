@@ -59,6 +59,8 @@ enum pk_type x509_curve(struct str oid)
         return PK_P256;
     if (str_eq(oid, STR(OID_P384)))
         return PK_P384;
+    if (str_eq(oid, STR(OID_P521)))
+        return PK_P521;
     return PK_NONE;
 }
 

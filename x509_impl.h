@@ -17,6 +17,7 @@
 #define OID_EC "\x2a\x86\x48\xce\x3d\x02\x01"
 #define OID_P256 "\x2a\x86\x48\xce\x3d\x03\x01\x07"
 #define OID_P384 "\x2b\x81\x04\x00\x22"
+#define OID_P521 "\x2b\x81\x04\x00\x23"
 #define OID_ED25519 "\x2b\x65\x70"
 #define OID_ECDSA_SHA256 "\x2a\x86\x48\xce\x3d\x04\x03\x02"
 
@@ -30,11 +31,12 @@
 #define OID_USE_SERVER "\x2b\x06\x01\x05\x05\x07\x03\x01"
 #define OID_USE_CLIENT "\x2b\x06\x01\x05\x05\x07\x03\x02"
 
-#define X509_UNSUPPORTED_CURVE "unsupported elliptic curve: use P-256 or P-384"
+#define X509_UNSUPPORTED_CURVE                                                 \
+    "unsupported elliptic curve: use P-256, P-384 or P-521"
 #define X509_UNSUPPORTED_RSA                                                   \
     "unsupported RSA key: use 2048 to 4096 bits and two primes"
 #define X509_UNSUPPORTED_KEY                                                   \
-    "unsupported type of key: use RSA, ECDSA (P-256, P-384) or Ed25519"
+    "unsupported type of key: use RSA, ECDSA (P-256, P-384, P-521) or Ed25519"
 
 /* The curve by its identifier, or PK_NONE. */
 enum pk_type x509_curve(struct str oid);

@@ -1,7 +1,7 @@
 /*
  * x509make.c - self-signed certificates, as etcd makes them for itself. See
  * x509.h. What stands in them is what etcd's would say, but for the key: P-256
- * instead of P-521.
+ * instead of P-521, which makes a handshake six times as dear.
  */
 #include "x509_impl.h"
 

@@ -137,7 +137,7 @@ static void test_x25519(void)
 
 static void test_ecdh(void)
 {
-    for (int c = EC_P256; c <= EC_P384; c++) {
+    for (int c = EC_P256; c <= EC_P521; c++) {
         uint8_t seed[EC_SEED_SIZE] = {6}, key[EC_SIZE_MAX], out[EC_SIZE_MAX];
         uint8_t point[EC_POINT_MAX];
 
@@ -175,6 +175,10 @@ static void test_ecdsa(void)
     check_sign(&k, PK_ECDSA_SHA256);
     CHECK(pk_private_ec(&k, PK_P384, (struct str){scalar, 48}) == 0);
     check_sign(&k, PK_ECDSA_SHA384);
+    scalar[0] = 0; /* below the order */
+    scalar[1] = 8;
+    CHECK(pk_private_ec(&k, PK_P521, (struct str){scalar, 66}) == 0);
+    check_sign(&k, PK_ECDSA_SHA512);
 }
 
 static void test_ed25519(void)

@@ -1,6 +1,6 @@
 /*
- * ec_test.c - P-256 and P-384: known answers of RFC 6979 (A.2.5, A.2.6) and
- * NIST's CAVP, the two ways to multiply side by side, what must be refused, and
+ * ec_test.c - P-256, P-384 and P-521: known answers of RFC 6979 (A.2.5 to A.2.7)
+ * and NIST's CAVP, the two ways to multiply side by side, what must be refused, and
  * the Wycheproof vectors.
  */
 #include "ec.h"
@@ -12,25 +12,34 @@
 static const char *const order_hex[] = {
     "ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551",
     "ffffffffffffffffffffffffffffffffffffffffffffffffc7634d81f4372ddf"
-    "581a0db248b0a77aecec196accc52973"};
+    "581a0db248b0a77aecec196accc52973",
+    "01ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff"
+    "fa51868783bf2f966b7fcc0148f709a5d03bb5c9b8899c47aebb6fb71e91386409"};
 
 /* The private and public keys of RFC 6979. */
 static const char *const priv_hex[] = {
     "c9afa9d845ba75166b5c215767b1d6934e50c3db36e89b127b8a622b120f6721",
     "6b9d3dad2e1b8c1c05b19875b6659f4de23c3b667bf297ba9aa47740787137d8"
-    "96d5724e4c70a825f872c9ea60d2edf5"};
+    "96d5724e4c70a825f872c9ea60d2edf5",
+    "00fad06daa62ba3b25d2fb40133da757205de67f5bb0018fee8c86e1b68c7e75ca"
+    "a896eb32f1f47c70855836a6d16fcc1466f6d8fbec67db89ec0c08b0e996b83538"};
 static const char *const pub_hex[] = {
     "0460fed4ba255a9d31c961eb74c6356d68c049b8923b61fa6ce669622e60f29fb6"
     "7903fe1008b8bc99a41ae9e95628bc64f2f1b20c2d7e9f5177a3c294d4462299",
     "04ec3a4e415b4e19a4568618029f427fa5da9a8bc4ae92e02e06aae5286b300c64"
     "def8f0ea9055866064a254515480bc138015d9b72d7d57244ea8ef9ac0c62189"
-    "6708a59367f9dfb9f54ca84b3f1c9db1288b231c3ae0d4fe7344fd2533264720"};
+    "6708a59367f9dfb9f54ca84b3f1c9db1288b231c3ae0d4fe7344fd2533264720",
+    "0401894550d0785932e00eaa23b694f213f8c3121f86dc97a04e5a7167db4e5bcd"
+    "371123d46e45db6b5d5370a7f20fb633155d38ffa16d2bd761dcac474b9a2f5023"
+    "a400493101c962cd4d2fddf782285e64584139c2f91b47f87ff82354d6630f746a"
+    "28a0db25741b5b34a828008b22acc23f924faafbd4d33f81ea66956dfeaa2bfdfc"
+    "f5"};
 
 /* --- Keys. ------------------------------------------------------------------ */
 
 static void test_public(void)
 {
-    for (int c = EC_P256; c <= EC_P384; c++) {
+    for (int c = EC_P256; c <= EC_P521; c++) {
         struct buf priv = unhex(priv_hex[c]), order = unhex(order_hex[c]);
         uint8_t point[EC_POINT_MAX], other[EC_POINT_MAX];
         uint8_t k[EC_SIZE_MAX] = {0};
@@ -59,7 +68,7 @@ static void test_public(void)
 /* By the comb and by the window; and both sides agree. */
 static void test_multiples(void)
 {
-    for (int c = EC_P256; c <= EC_P384; c++) {
+    for (int c = EC_P256; c <= EC_P521; c++) {
         size_t n = ec_size(c), n_point = ec_point_size(c);
         uint8_t one[EC_SIZE_MAX] = {0}, base[EC_POINT_MAX];
 
@@ -126,14 +135,14 @@ static void test_ecdh(void)
 
 static void test_bad_points(void)
 {
-    for (int c = EC_P256; c <= EC_P384; c++) {
+    for (int c = EC_P256; c <= EC_P521; c++) {
         struct buf p = unhex(pub_hex[c]);
         size_t n = ec_size(c);
 
         CHECK(ec_check_point(c, p.data, p.len) == 0);
         CHECK(ec_check_point(c, p.data, p.len - 1) == EC_EINVAL);
         CHECK(ec_check_point(c, p.data, 0) == EC_EINVAL);
-        CHECK(ec_check_point(1 - c, p.data, p.len) == EC_EINVAL);
+        CHECK(ec_check_point((c + 1) % 3, p.data, p.len) == EC_EINVAL);
         p.data[0] = 2;
         CHECK(ec_check_point(c, p.data, p.len) == EC_EINVAL);
         p.data[0] = 4;
@@ -189,6 +198,16 @@ static const struct {
      "3065023021b13d1e013c7fa1392d03c5f99af8b30c570c6f98d4ea8e354b63a21d3daa33"
      "bde1e888e63355d92fa2b3c36d8fb2cd023100f3aa443fb107745bf4bd77cb3891674632"
      "068a10ca67e3d45db2266fa7d1feebefdc63eccd1ac42ec0cb8668a4fa0ab0"},
+    {EC_P521, HASH_SHA512, "sample",
+     "308187024200c328fafcbd79dd77850370c46325d987cb525569fb63c5d3bc53950e6d4c"
+     "5f174e25a1ee9017b5d450606add152b534931d7d4e8455cc91f9b15bf05ec36e377fa02"
+     "41617cce7cf5064806c467f678d3b4080d6f1cc50af26ca209417308281b68af282623ea"
+     "a63e5b5c0723d8b8c37ff0777b1a20f8ccb1dccc43997f1ee0e44da4a67a"},
+    {EC_P521, HASH_SHA256, "sample",
+     "308187024201511bb4d675114fe266fc4372b87682baecc01d3cc62cf2303c92b3526012"
+     "659d16876e25c7c1e57648f23b73564d67f61c6f14d527d54972810421e7d87589e1a702"
+     "414a171143a83163d6df460aaf61522695f207a58b95c0644d87e52aa1a347916e4f7a72"
+     "930b1bc06dbe22ce3f58264afd23704cbb63b29b931f7de6c9d949a7ecfc"},
 };
 
 static void test_sign(void)
@@ -220,7 +239,7 @@ static void test_sign(void)
 /* Randomness makes another signature, as good; lengths of DER vary. */
 static void test_hedged(void)
 {
-    for (int c = EC_P256; c <= EC_P384; c++) {
+    for (int c = EC_P256; c <= EC_P521; c++) {
         struct buf priv = unhex(priv_hex[c]), pub = unhex(pub_hex[c]);
         uint8_t digest[HASH_SIZE_MAX] = {1}, last[EC_SIG_MAX] = {0};
 
@@ -287,6 +306,34 @@ static void test_bad_der(void)
     buf_release(&pub);
 }
 
+/* With and without DER, for numbers of every length; each length has one form. */
+static void test_der_lengths(void)
+{
+    for (size_t i = 0; i < EC_SIZE_MAX; i++)
+        for (size_t j = 0; j < EC_SIZE_MAX; j++) {
+            uint8_t rs[2 * EC_SIZE_MAX] = {0}, back[2 * EC_SIZE_MAX];
+            uint8_t sig[EC_SIG_MAX + 1];
+            size_t n;
+
+            rs[i] = 0x80;
+            rs[EC_SIZE_MAX + j] = 0x7f;
+            n = ec_sig_to_der(EC_P521, rs, sig);
+            CHECK(n <= EC_SIG_MAX);
+            CHECK(ec_sig_from_der(EC_P521, sig, n, back) == 0);
+            CHECK(memcmp(rs, back, sizeof(rs)) == 0);
+            CHECK(ec_sig_from_der(EC_P521, sig, n - 1, back) == EC_ESIG);
+            CHECK(ec_sig_from_der(EC_P521, sig, n + 1, back) == EC_ESIG);
+            if (sig[1] == 0x81) {
+                memmove(sig + 1, sig + 2, n - 2); /* long, the short way */
+                CHECK(ec_sig_from_der(EC_P521, sig, n - 1, back) == EC_ESIG);
+            } else {
+                memmove(sig + 2, sig + 1, n - 1); /* short, the long way */
+                sig[1] = 0x81;
+                CHECK(ec_sig_from_der(EC_P521, sig, n + 1, back) == EC_ESIG);
+            }
+        }
+}
+
 /* --- Wycheproof. ------------------------------------------------------------ */
 
 static enum ec_curve curve_of_group(const struct json *group)
@@ -295,7 +342,9 @@ static enum ec_curve curve_of_group(const struct json *group)
 
     if (!curve)
         curve = json_get(json_get(group, "publicKey"), "curve");
-    return str_eqz(curve->text, "secp256r1") ? EC_P256 : EC_P384;
+    if (str_eqz(curve->text, "secp256r1"))
+        return EC_P256;
+    return str_eqz(curve->text, "secp384r1") ? EC_P384 : EC_P521;
 }
 
 static enum wycheproof_verdict run_ecdh(const struct json *group,
@@ -328,7 +377,7 @@ static enum wycheproof_verdict run_ecdsa(const struct json *group,
                                          const struct json *test)
 {
     enum ec_curve c = curve_of_group(group);
-    enum hash_type hash = c == EC_P256 ? HASH_SHA256 : HASH_SHA384;
+    enum hash_type hash = HASH_SHA256 + (c - EC_P256);
     struct buf point =
         wycheproof_bytes(json_get(group, "publicKey"), "uncompressed");
     struct buf msg = wycheproof_bytes(test, "msg");
@@ -355,9 +404,12 @@ int main(void)
     test_sign();
     test_hedged();
     test_bad_der();
+    test_der_lengths();
     wycheproof_run("ecdh_secp256r1_ecpoint.json", run_ecdh, refuse);
     wycheproof_run("ecdh_secp384r1_ecpoint.json", run_ecdh, refuse);
+    wycheproof_run("ecdh_secp521r1_ecpoint.json", run_ecdh, refuse);
     wycheproof_run("ecdsa_secp256r1_sha256.json", run_ecdsa, NULL);
     wycheproof_run("ecdsa_secp384r1_sha384.json", run_ecdsa, NULL);
+    wycheproof_run("ecdsa_secp521r1_sha512.json", run_ecdsa, NULL);
     return check_done("ec_test");
 }

@@ -227,6 +227,8 @@ static void make_key(struct pk_private *k, enum jwt_alg alg)
         CHECK(pk_private_ec(k, PK_P256, BYTES(ec256_scalar)) == 0);
     else if (alg == JWT_ES384)
         CHECK(pk_private_ec(k, PK_P384, BYTES(ec384_scalar)) == 0);
+    else if (alg == JWT_ES512)
+        CHECK(pk_private_ec(k, PK_P521, BYTES(ec521_scalar)) == 0);
     else if (alg == JWT_EDDSA)
         CHECK(pk_private_ed25519(k, BYTES(ed25519_seed)) == 0);
     else
@@ -268,6 +270,7 @@ static void test_pk(void)
     check_pk(JWT_PS256, token_ps256_long, 1);
     check_pk(JWT_ES256, token_es256, 300);
     check_pk(JWT_ES384, token_es384, 20);
+    check_pk(JWT_ES512, token_es512, 20);
     check_pk(JWT_EDDSA, token_eddsa, 1);
 }
 

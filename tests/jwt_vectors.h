@@ -106,6 +106,18 @@ static const char token_es384[] =
     "mlzaW9uIjoxMCwidXNlcm5hbWUiOiJyb290In0.F68BdHPXuxDxNriJaljxJry6d_R"
     "OafBiPpav_L0MX6F8eLheYboTyybcGkeB7vT1g_6vkhNeJ-KKFvHaDDhyTWdK5lahU"
     "EUHpd_3hfMaKe1DpdBQJuI-lVGv_x0xtFjv";
+static const char ec521_scalar[] =
+    "\x00\x5b\x3b\xa1\xf0\x1e\x3b\x04\xc2\xc3\x47\x33\xa6\xb6\x29\x5d"
+    "\xbd\x52\x0c\x9b\xdd\x08\xee\xd2\x71\xb6\x9e\x77\x8e\xd2\x7a\xe8"
+    "\x39\x8b\x0c\x50\xc3\x59\x18\xe6\xa1\x8b\x3a\x9e\x80\x8f\x52\xfb"
+    "\xaf\x5a\x1d\x65\xc5\x77\x5e\x3f\x16\x47\xd6\xc6\x0b\x5b\x01\x29"
+    "\xdf\x01";
+static const char token_es512[] =
+    "eyJhbGciOiJFUzUxMiIsInR5cCI6IkpXVCJ9.eyJleHAiOjE3OTU4ODAxODEsInJldm"
+    "lzaW9uIjoxMCwidXNlcm5hbWUiOiJyb290In0.ABnmrqyRND05M--bBAtbDhshxXUDL"
+    "8ctZf_fLJ7Vc1Ms11p4XTt_uAxakCwa98rs6ruv0OYCsoUBLLrqv0Vm2oM-AeAPh3on"
+    "G4BGhrbjHeSehx216TjtKL5cATsPruAjZZXvp7VTZPU_t_YjgTzT423XbnlVM257599"
+    "rL6VVeTeTvy53";
 static const char ed25519_seed[] =
     "\x1d\x32\x75\x5b\xe6\x5f\xfa\x12\x81\xb6\x4c\xbf\xf7\x1a\x04\x5f"
     "\x0d\x07\x43\xca\xdd\xaa\xb9\x05\x65\xdf\xf7\x53\xe3\x5a\xb7\x2c";

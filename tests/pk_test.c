@@ -11,15 +11,15 @@
 static const unsigned schemes[] = {0x0401, 0x0501, 0x0601, 0x0403, 0x0503,
                                    0x0603, 0x0804, 0x0805, 0x0806, 0x0807};
 /* By type: schemes that fit it, and in TLS 1.3, as bits. */
-static const unsigned fits[] = {0, 0x1c7, 0x038, 0x038, 0x200};
-static const unsigned fits_tls13[] = {0, 0x1c0, 0x008, 0x010, 0x200};
+static const unsigned fits[] = {0, 0x1c7, 0x038, 0x038, 0x038, 0x200};
+static const unsigned fits_tls13[] = {0, 0x1c0, 0x008, 0x010, 0x020, 0x200};
 static const uint8_t fixed_random[PK_RANDOM_SIZE] = {5};
 
 static struct pk_private keys[PK_ED25519 + 1];
 
 static void make_keys(void)
 {
-    char scalar[48] = {1, 2, 3}, seed[32] = {4, 5, 6};
+    char scalar[66] = {1, 2, 3}, seed[32] = {4, 5, 6};
     struct rsa_key_bytes bytes;
 
     rsa_key_load(&bytes, &rsa_keys[0]);
@@ -27,6 +27,8 @@ static void make_keys(void)
     CHECK(pk_private_ec(&keys[PK_P256], PK_P256, (struct str){scalar, 32}) ==
           0);
     CHECK(pk_private_ec(&keys[PK_P384], PK_P384, (struct str){scalar, 48}) ==
+          0);
+    CHECK(pk_private_ec(&keys[PK_P521], PK_P521, (struct str){scalar, 66}) ==
           0);
     CHECK(pk_private_ed25519(&keys[PK_ED25519], (struct str){seed, 32}) == 0);
     rsa_key_release(&bytes);
@@ -129,6 +131,7 @@ static void test_eq(void)
         uint8_t *last = type == PK_RSA    ? &other.u.rsa.n[255]
                         : type == PK_P256 ? &other.u.point[64]
                         : type == PK_P384 ? &other.u.point[96]
+                        : type == PK_P521 ? &other.u.point[132]
                                           : &other.u.ed25519[31];
 
         CHECK(pk_public_eq(&other, &keys[type].pub));

@@ -42,6 +42,7 @@ leaf rsa ca 30 -algorithm RSA -pkeyopt rsa_keygen_bits:2048
 {
 	leaf p256 ca 30 $ec:P-256
 	leaf p384 ca 30 $ec:P-384
+	leaf p521 ca 30 $ec:P-521
 	leaf expired ca -1 $ec:P-256
 	leaf strange stranger 30 $ec:P-256
 }
@@ -82,7 +83,7 @@ ok13() { # SUITE NAME PEER
 	echo "ok TLS1.3 TLS_$1 alpn= name=$2 peer=$3"
 }
 
-for key in rsa p256 p384 ed25519; do
+for key in rsa p256 p384 p521 ed25519; do
 	signer=$(signer_of $key)
 	for suite in $suites; do
 		IFS=: read -r go ossl gtls <<-END
@@ -106,8 +107,8 @@ done
 # Key agreement: the client's first choice is ours, or we ask again.
 mine='cert=p256.pem key=p256.key suites=TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256'
 aes='-ciphersuites TLS_AES_128_GCM_SHA256'
-for group in X25519 P-256 P-384; do
-	for first in X25519:P-256:P-384 P-256:X25519:P-384 P-384:X25519:P-256; do
+for group in X25519 P-256 P-384 P-521; do
+	for first in X25519:P-256:P-384:P-521 P-256:X25519:P-384:P-521 P-384:X25519:P-256:P-521 P-521:X25519:P-256:P-384; do
 		# shellcheck disable=SC2086
 		{
 			served "$(ok13 AES_128_GCM_SHA256 localhost -)" \
@@ -143,7 +144,7 @@ for version in 2 3; do
 	with="$s_client $aes"
 	# shellcheck disable=SC2086
 	{
-		for key in rsa p256 p384 ed25519; do
+		for key in rsa p256 p384 p521 ed25519; do
 			ok=$(ok13 AES_128_GCM_SHA256 localhost $key)
 			[ $version != 2 ] || ok=$(ok12 ECDSA AES_128_GCM_SHA256 localhost $key)
 			served "$ok" "$with -cert $key.pem -key $key.key" $mine
@@ -182,7 +183,7 @@ asked() {
 s_server='openssl s_server -accept 127.0.0.1:$PORT -www'
 gnutls_serv='gnutls-serv -q --echo -p $PORT'
 
-for key in rsa p256 p384 ed25519; do
+for key in rsa p256 p384 p521 ed25519; do
 	signer=$(signer_of $key)
 	for suite in $suites; do
 		IFS=: read -r go ossl gtls <<-END
@@ -200,12 +201,12 @@ for key in rsa p256 p384 ed25519; do
 	done
 done
 
-for group in X25519 P-256 P-384; do
+for group in X25519 P-256 P-384 P-521; do
 	with="$s_server -cert p256.pem -key p256.key -groups $group"
 	asked "$(ok13 AES_128_GCM_SHA256 localhost p256)" "$with $aes" get=1
 	asked "$(ok12 ECDSA AES_128_GCM_SHA256 localhost p256)" "$with -tls1_2" get=1 \
-		suites=TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256 groups=P-384,P-256,X25519
-	asked "$(ok13 AES_128_GCM_SHA256 localhost p256)" "$with $aes" get=1 groups=P-384,P-256,X25519
+		suites=TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256 groups=P-384,P-256,X25519,P-521
+	asked "$(ok13 AES_128_GCM_SHA256 localhost p256)" "$with $aes" get=1 groups=P-384,P-256,X25519,P-521
 done
 
 with="$s_server -cert p256.pem -key p256.key $aes"
@@ -226,7 +227,7 @@ for version in 2 3; do
 	[ $version != 2 ] || ok=$(ok12 ECDSA AES_128_GCM_SHA256 localhost p256)
 	# shellcheck disable=SC2086
 	{
-		for key in rsa p256 p384 ed25519; do
+		for key in rsa p256 p384 p521 ed25519; do
 			asked "$ok" "$with" $mine cert=$key.pem key=$key.key
 		done
 		asked 'error remote error: tls: expired certificate' "$with" $mine cert=expired.pem key=expired.key

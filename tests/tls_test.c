@@ -29,7 +29,7 @@ static void test_random(void *p, size_t n)
     }
 }
 
-enum key { NO_KEY, RSA, P256, P384, ED25519, STRANGE };
+enum key { NO_KEY, RSA, P256, P384, P521, ED25519, STRANGE };
 
 static struct x509_pair pair_of(enum key k)
 {
@@ -37,6 +37,7 @@ static struct x509_pair pair_of(enum key k)
         [RSA] = {rsa_cert, rsa_key},
         [P256] = {p256_cert, p256_key},
         [P384] = {p384_cert, p384_key},
+        [P521] = {p521_cert, p521_key},
         [ED25519] = {ed25519_cert, ed25519_key},
         [STRANGE] = {strange_cert, strange_key},
     };
@@ -86,8 +87,10 @@ static struct tls_config *config_of(const struct tls_options *o, enum key k,
     if (k2)
         pairs[mine.n_pairs++] = pair_of(k2);
     mine.pairs = pairs;
-    if (trusting)
+    if (trusting) {
         mine.roots = roots_of(ca_cert);
+        x509_certs_add_pem(&mine.roots, str_of(p521_cert), NULL);
+    }
     mine.random = test_random;
     c = tls_config_new(&mine, NULL);
     if (!c)
@@ -294,7 +297,8 @@ static void test_client_certificates(void)
 
 static void test_groups(void)
 {
-    static const enum tls_group groups[] = {TLS_X25519, TLS_P256, TLS_P384};
+    static const enum tls_group groups[] = {TLS_X25519, TLS_P256, TLS_P384,
+                                            TLS_P521};
 
     for (size_t v = 0; v < ARRAY_LEN(versions); v++)
         for (size_t i = 0; i < ARRAY_LEN(groups); i++)
@@ -1307,7 +1311,7 @@ static void test_retry(void)
          "00330002001d",
          "tls: server sent an unnecessary HelloRetryRequest key_share"},
         {"002b00020304"
-         "003300020019",
+         "00330002001e",
          "tls: server selected unsupported group"},
         {"002b00020304",
          "tls: server sent an unnecessary HelloRetryRequest message"},

@@ -74,7 +74,9 @@ static enum tls_group group_of(struct str name)
 {
     if (str_eqz(name, "P-256"))
         return TLS_P256;
-    return str_eqz(name, "P-384") ? TLS_P384 : TLS_X25519;
+    if (str_eqz(name, "P-384"))
+        return TLS_P384;
+    return str_eqz(name, "P-521") ? TLS_P521 : TLS_X25519;
 }
 
 static void load_pair(struct x509_pair *pair, struct tls_options *o)
@@ -110,7 +112,7 @@ static struct tls_config *config_new(void)
     struct tls_options o = {.random = sys_random};
     struct str rest, one;
     uint16_t suites[LIST_MAX];
-    enum tls_group groups[3];
+    enum tls_group groups[4];
     char *alpn[LIST_MAX];
     const char *auth = option("auth");
     struct x509_pair pair;

@@ -681,11 +681,13 @@ static const struct {
     {pem_rsa_ca, pem_rsa, PK_RSA, PK_RSA_PSS_SHA256, NULL},
     {pem_ed_ca, pem_by_ed, PK_P256, PK_ED25519_PURE, NULL},
     {pem_p384_ca, pem_by_p384, PK_P256, PK_ECDSA_SHA384, NULL},
+    {pem_rsa_ca, pem_p521, PK_P521, PK_RSA_PKCS1_SHA256, NULL},
+    {pem_p521_ca, pem_by_p521, PK_P256, PK_ECDSA_SHA512, NULL},
     {pem_rsa_ca, pem_sha1, PK_P256, 0,
      HINT "x509: cannot verify signature: insecure algorithm SHA1-RSA\" while "
           "trying to verify candidate authority certificate \"RSA CA\")"},
-    {pem_rsa_ca, pem_p521, PK_NONE, PK_RSA_PKCS1_SHA256,
-     "x509: unsupported elliptic curve: use P-256 or P-384"},
+    {pem_p521_ca, pem_k256, PK_NONE, PK_ECDSA_SHA512,
+     "x509: unsupported elliptic curve: use P-256, P-384 or P-521"},
     {pem_rsa_ca, pem_rsa1024, PK_NONE, PK_RSA_PKCS1_SHA256,
      "x509: unsupported RSA key: use 2048 to 4096 bits and two primes"},
     {pem_ed_ca, pem_by_p384, PK_P256, PK_ECDSA_SHA384, UNKNOWN},
@@ -973,6 +975,7 @@ static const struct {
     {pem_p256, pem_p256_pkcs8, NULL},
     {pem_p256, pem_p256_sec1, NULL},
     {pem_p384, pem_p384_pkcs8, NULL},
+    {pem_p521, pem_p521_pkcs8, NULL},
     {pem_ed, pem_ed_pkcs8, NULL},
     {pem_rsa, pem_rsa_pkcs8, NULL},
     {pem_rsa, pem_rsa_pkcs1, NULL},
@@ -983,11 +986,11 @@ static const struct {
     {pem_p256, pem_p256_enc8, ENCRYPTED},
     {pem_p256, pem_p256, "tls: no private key in PEM"},
     {pem_p256_sec1, pem_p256_sec1, "x509: no certificate in PEM"},
-    {pem_p521, pem_p521_pkcs8,
-     "tls: unsupported elliptic curve: use P-256 or P-384"},
-    {pem_p521, pem_p256_sec1,
-     "tls: the certificate has an unsupported elliptic curve: use P-256 or "
-     "P-384"},
+    {pem_k256, pem_k256_pkcs8,
+     "tls: unsupported elliptic curve: use P-256, P-384 or P-521"},
+    {pem_k256, pem_p256_sec1,
+     "tls: the certificate has an unsupported elliptic curve: use P-256, P-384 "
+     "or P-521"},
 };
 
 static void test_pairs(void)

@@ -340,6 +340,58 @@ static const char pem_p521_pkcs8[] =
     "9w==\n"
     "-----END PRIVATE KEY-----\n";
 
+static const char pem_p521_ca[] =
+    "-----BEGIN CERTIFICATE-----\n"
+    "MIICBDCCAWagAwIBAgIUL47BcrgB8B6DXZVT/WrzN+6Jh54wCgYIKoZIzj0EAwQw\n"
+    "EzERMA8GA1UEAwwIUC01MjEgQ0EwIBcNMjYxMTI4MjAxMzMyWhgPMjEyNTA2MjIy\n"
+    "MDEzMzJaMBMxETAPBgNVBAMMCFAtNTIxIENBMIGbMBAGByqGSM49AgEGBSuBBAAj\n"
+    "A4GGAAQADcRvwV+n7++tOkyR9FyJtM/Z3/g5Nxj+CADwKP86sZYSyUqer7cSsKC2\n"
+    "EfZUOEipwq3dsslaqo1qvqgoj9vbwVcBFacMB/87ZcbXscPLSlucJZbNHte7ri3G\n"
+    "9X57br41suwm8JTW5zYc1ywUeBAqam1++D2+KxFNZsOHEoUgrkk0f7KjUzBRMB0G\n"
+    "A1UdDgQWBBSBYonko2heRwNLZ8LiHg9TW+QvwzAfBgNVHSMEGDAWgBSBYonko2he\n"
+    "RwNLZ8LiHg9TW+QvwzAPBgNVHRMBAf8EBTADAQH/MAoGCCqGSM49BAMEA4GLADCB\n"
+    "hwJBbXuTz9PzqO4pIwwCLIfrIOkirQej6WC4QPutLbDH9cL8gIKjBCQ4pxb0r+1Z\n"
+    "DqTPx8cYwn/gmKHiIy8fKJD0qWACQgGRC/dlJwPZPuiDRdmDCvfaS2LkzDh8j89r\n"
+    "dWz/yqwYeNOSPKVUsbguf8G8dwv9fZwtk5UUoa1bdBWO1nlu3HqgTw==\n"
+    "-----END CERTIFICATE-----\n";
+
+static const char pem_by_p521[] =
+    "-----BEGIN CERTIFICATE-----\n"
+    "MIICAzCCAWSgAwIBAgIUfOJDjUiEs/gj+63A4GUrAHJdCYgwCgYIKoZIzj0EAwQw\n"
+    "EzERMA8GA1UEAwwIUC01MjEgQ0EwIBcNMjYxMTI4MjAxMzMzWhgPMjEyNTA2MjIy\n"
+    "MDEzMzNaMA0xCzAJBgNVBAMMAmJ5MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE\n"
+    "TTvw51KW9xg8k/9C1dntJFC/VDe4UIJUwz+AGZqqVmu2eUHXn8V8j14vq/vC1rgv\n"
+    "oZXhMZ83wjVUJLTyFkXT+aOBmTCBljAMBgNVHRMBAf8EAjAAMAsGA1UdDwQEAwIH\n"
+    "gDAdBgNVHSUEFjAUBggrBgEFBQcDAQYIKwYBBQUHAwIwGgYDVR0RBBMwEYIJbG9j\n"
+    "YWxob3N0hwR/AAABMB0GA1UdDgQWBBTQW8ftvXp8DP5yzVTwj2Wz8rFcATAfBgNV\n"
+    "HSMEGDAWgBSBYonko2heRwNLZ8LiHg9TW+QvwzAKBggqhkjOPQQDBAOBjAAwgYgC\n"
+    "QgEyaMyn+3FG7K6CECkNR9EY4Ka9Cb8HXipzV35IaUqQoIr/EIhpJvJrQb1jCIE8\n"
+    "7CTjw5WpwR5LfgCps/Nwi2O8/wJCAKvmcQuo/P+SOtGTcChe7emSYIrnKpgtwrMq\n"
+    "gpshbJFmjnXw1L6D1riLzgnv7wPo31CP1gAwrMRZN5E+/0D/jo0t\n"
+    "-----END CERTIFICATE-----\n";
+
+static const char pem_k256[] =
+    "-----BEGIN CERTIFICATE-----\n"
+    "MIICATCCAWOgAwIBAgIUfOJDjUiEs/gj+63A4GUrAHJdCYkwCgYIKoZIzj0EAwQw\n"
+    "EzERMA8GA1UEAwwIUC01MjEgQ0EwIBcNMjYxMTI4MjAxMzMzWhgPMjEyNTA2MjIy\n"
+    "MDEzMzNaMA8xDTALBgNVBAMMBGsyNTYwVjAQBgcqhkjOPQIBBgUrgQQACgNCAAQR\n"
+    "MFS5oyI0OEZBUDlIhSbqKj4BK6IyvnbgIIGTm62m/ew5PKtPyD5vYQBuKwS/0ryp\n"
+    "oN6Lj2q4klTwcxn+XW4ko4GZMIGWMAwGA1UdEwEB/wQCMAAwCwYDVR0PBAQDAgeA\n"
+    "MB0GA1UdJQQWMBQGCCsGAQUFBwMBBggrBgEFBQcDAjAaBgNVHREEEzARgglsb2Nh\n"
+    "bGhvc3SHBH8AAAEwHQYDVR0OBBYEFDzpvfDumBn1L9K7q+1thlNCS1tbMB8GA1Ud\n"
+    "IwQYMBaAFIFiieSjaF5HA0tnwuIeD1Nb5C/DMAoGCCqGSM49BAMEA4GLADCBhwJC\n"
+    "AQwzkJcckhCUzALvOfVAERRttD1pt2m+6B8fGpmnEPaEclngzS5pk4T/YDVdqljz\n"
+    "PW9YObuRh2G9n8D3tjDvQxTUAkEiaU2e/B/VyY9UhKZmxgei8ZyieggdaPPVND5E\n"
+    "HD7MMdj1afW1LPNS7ORapPxZNHijwzfnL4g+F7sLgXrrrCPQkA==\n"
+    "-----END CERTIFICATE-----\n";
+
+static const char pem_k256_pkcs8[] =
+    "-----BEGIN PRIVATE KEY-----\n"
+    "MIGEAgEAMBAGByqGSM49AgEGBSuBBAAKBG0wawIBAQQgoBs9alS1QMBm0qJo9QyZ\n"
+    "LtQt7jwxqlZcQFrN2vejU3GhRANCAAQRMFS5oyI0OEZBUDlIhSbqKj4BK6Iyvnbg\n"
+    "IIGTm62m/ew5PKtPyD5vYQBuKwS/0rypoN6Lj2q4klTwcxn+XW4k\n"
+    "-----END PRIVATE KEY-----\n";
+
 static const char pem_p256_enc[] =
     "-----BEGIN EC PRIVATE KEY-----\n"
     "Proc-Type: 4,ENCRYPTED\n"
