@@ -1,15 +1,11 @@
 /*
- * tlsclient_fuzz.c - what a client of TLS hears; see tlsfuzz.h.
+ * tlsclient_fuzz.c - what a client of TLS hears; see tlsfuzz.h. Each record may be
+ * changed.
  */
 #include "tlsfuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    struct fuzz_in in = {data, size};
-
-    if (size > 0 && data[0] >= RECORD_CCS && data[0] <= RECORD_DATA)
-        fuzz_raw(data, size, TLS_CLIENT);
-    else
-        fuzz_tls(&in, TLS_CLIENT);
+    fuzz_tls(data, size, TLS_CLIENT);
     return 0;
 }

@@ -1,9 +1,11 @@
 /*
  * tlsfuzz.h - one end of TLS, the victim, meets an honest other end, whose
  * records an input changes on their way: inside their protection, so that the
- * input reaches what comes behind it. The input: a byte that chooses versions
- * and options, then, for each record, what is done to it. One that begins like
- * a record is taken as it is instead.
+ * input reaches what comes behind it. The input: two bytes that choose versions
+ * and options, then what the target makes of the records.
+ *
+ * Whatever is done, a victim never opens to a peer that said something else
+ * than what it heard. Public keys cost nothing: see cheap.c.
  */
 #ifndef TLSFUZZ_H
 #define TLSFUZZ_H
@@ -13,7 +15,27 @@
 #include "tls_impl.h"
 
 #define NOW 1800000000
-#define ROUNDS_MAX 12
+#define ROUNDS_MAX 8
+#define OPEN_ROUNDS 3
+
+/* What the first two bytes choose. */
+enum {
+    FUZZ_AUTH = 3,       /* enum tls_client_auth, or the first of them */
+    FUZZ_12 = 1 << 2,    /* TLS 1.2 */
+    FUZZ_P256 = 1 << 3,  /* the server's only group: asks for another share */
+    FUZZ_TRUST = 1 << 4, /* the client verifies */
+    FUZZ_KEY = 3 << 5,   /* both ends' certificates: an index, here */
+    FUZZ_SUITE = 3 << 7, /* all, or those of one enum aead_type */
+    N_CONFIGS = 1 << 9,
+    FUZZ_CLIENT = 1 << 9, /* is the victim; where a target does not say */
+};
+
+static inline unsigned fuzz_choice(struct fuzz_in *in)
+{
+    unsigned low = fuzz_u8(in);
+
+    return low | (unsigned)fuzz_u8(in) << 8;
+}
 
 static inline void fuzz_random(void *p, size_t n)
 {
@@ -25,42 +47,83 @@ static inline void fuzz_random(void *p, size_t n)
         ((uint8_t *)p)[i] = digest[i % sizeof(digest)];
 }
 
+static inline struct x509_pair fuzz_pair(unsigned i)
+{
+    static const char *const pems[][2] = {{ed25519_cert, ed25519_key},
+                                          {p256_cert, p256_key},
+                                          {p384_cert, p384_key},
+                                          {rsa_cert, rsa_key}};
+    static struct pk_private keys[ARRAY_LEN(pems)]; /* slow to read */
+    struct x509_pair p = {{0}, .key.pub.type = PK_NONE};
+
+    if (keys[i].pub.type == PK_NONE)
+        FUZZ_CHECK(x509_key_load(str_of(pems[i][1]), &keys[i], NULL) == 0);
+    x509_certs_add_pem(&p.chain, str_of(pems[i][0]), NULL);
+    p.key = keys[i];
+    return p;
+}
+
+static inline void fuzz_only_suites(struct tls_config *c, enum aead_type aead)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < c->n_suites; i++)
+        if (c->suites[i]->aead == aead)
+            c->suites[n++] = c->suites[i];
+    c->n_suites = n;
+}
+
 static inline struct tls_config *fuzz_config_new(unsigned choice, bool server)
 {
     static const enum tls_group p256 = TLS_P256;
     static const char *const alpn[] = {"h2", "http/1.1"};
     struct tls_options o = {.random = fuzz_random, .alpn = alpn, .n_alpn = 2};
-    struct x509_pair pair;
+    struct x509_pair pair = fuzz_pair((choice & FUZZ_KEY) >> 5);
+    unsigned suite = (choice & FUZZ_SUITE) >> 7;
     struct tls_config *c;
 
-    FUZZ_CHECK(x509_load_pair(str_of(ed25519_cert), str_of(ed25519_key), &pair,
-                              NULL) == 0);
     o.pairs = &pair;
     o.n_pairs = 1;
     x509_certs_add_pem(&o.roots, str_of(ca_cert), NULL);
-    o.client_auth = (enum tls_client_auth)(choice % 3);
-    o.skip_verify = !(choice & 16); /* which is slow under sanitizers */
-    if (choice & 4)
+    o.client_auth = (enum tls_client_auth)((choice & FUZZ_AUTH) % 3);
+    o.skip_verify = !(choice & FUZZ_TRUST);
+    if (choice & FUZZ_12)
         o.version_max = TLS_1_2;
-    if (choice & 8 && server) { /* so that it asks for another share */
+    if (choice & FUZZ_P256 && server) {
         o.groups = &p256;
         o.n_groups = 1;
     }
     c = tls_config_new(&o, NULL);
     FUZZ_CHECK(c != NULL);
+    if (suite)
+        fuzz_only_suites(c, (enum aead_type)(suite - 1));
     return c;
 }
 
-/* Made once each: reading keys takes longer than the rest. */
+/* Made once each. */
 static inline struct tls_config *fuzz_config(unsigned choice, bool server)
 {
-    static struct tls_config *configs[32][2];
-    struct tls_config **c = &configs[choice % 32][server];
+    static struct tls_config *configs[N_CONFIGS][2];
+    struct tls_config **c = &configs[choice % N_CONFIGS][server];
 
     if (!*c)
-        *c = fuzz_config_new(choice % 32, server);
+        *c = fuzz_config_new(choice, server);
     return tls_config_ref(*c);
 }
+
+/* --- The victim, and what it hears. --------------------------------------- */
+
+struct fuzz_tls {
+    struct tls *victim, *peer;
+    struct fuzz_in in;
+    /* What becomes of a record: none or more, unprotected. */
+    void (*change)(struct fuzz_tls *f, unsigned type, struct str data,
+                   struct buf *out);
+    unsigned left; /* messages until one is changed, where only one is */
+
+    struct buf said, heard; /* messages of the handshake, before and after */
+    bool open;
+};
 
 static inline void fuzz_check(const struct tls *t)
 {
@@ -107,6 +170,134 @@ static inline bool fuzz_open(struct tls *victim, uint8_t *p, size_t n,
     return good;
 }
 
+static inline void fuzz_plain(struct buf *out, unsigned type, struct str s)
+{
+    uint8_t head[] = {(uint8_t)type, 3, 3, (uint8_t)(s.n >> 8), (uint8_t)s.n};
+
+    buf_add(out, head, sizeof(head));
+    buf_addstr(out, s);
+}
+
+static inline size_t fuzz_record_size(const uint8_t *p)
+{
+    return RECORD_HEAD + ((size_t)p[3] << 8 | p[4]);
+}
+
+/* Messages in these records, which are not protected. */
+static inline void fuzz_listen(struct buf *heard, const struct buf *records)
+{
+    for (size_t at = 0; at < records->len;) {
+        const uint8_t *p = records->data + at;
+        size_t n = fuzz_record_size(p);
+
+        if (*p == RECORD_HANDSHAKE)
+            buf_add(heard, p + RECORD_HEAD, n - RECORD_HEAD);
+        at += n;
+    }
+}
+
+static inline void fuzz_check_open(struct fuzz_tls *f)
+{
+    if (f->open || f->victim->state != TLS_OPEN)
+        return;
+    f->open = true;
+    FUZZ_CHECK(f->said.len <= f->heard.len &&
+               !memcmp(f->said.data, f->heard.data, f->said.len));
+}
+
+static inline void fuzz_record(struct fuzz_tls *f, uint8_t *p, size_t n)
+{
+    struct tls *victim = f->victim;
+    bool on = victim->in.on;
+    struct buf out = {0};
+    struct str data;
+    unsigned type;
+
+    if (!fuzz_open(victim, p, n, &type, &data))
+        return;
+    if (type == RECORD_HANDSHAKE)
+        buf_addstr(&f->said, data);
+    f->change(f, type, data, &out);
+    fuzz_listen(&f->heard, &out);
+    victim->in.on = false; /* until the message itself changes the keys */
+    fuzz_feed(victim, &out);
+    if (!victim->in.on)
+        victim->in.on = on;
+    fuzz_check_open(f);
+    buf_release(&out);
+}
+
+static inline void fuzz_to_victim(struct fuzz_tls *f)
+{
+    struct str s = tls_output(f->peer);
+    struct buf wire = {0};
+    size_t at = 0;
+
+    buf_addstr(&wire, s);
+    tls_sent(f->peer, s.n);
+    while (at < wire.len && f->victim->state != TLS_FAILED) {
+        size_t n = fuzz_record_size(wire.data + at);
+
+        fuzz_record(f, wire.data + at, n);
+        at += n;
+    }
+    buf_release(&wire);
+}
+
+static inline void fuzz_from_victim(struct fuzz_tls *f)
+{
+    struct str s = tls_output(f->victim);
+    struct buf wire = {0};
+
+    buf_addstr(&wire, s);
+    tls_sent(f->victim, s.n);
+    fuzz_feed(f->peer, &wire);
+    buf_release(&wire);
+}
+
+static inline void fuzz_tls_begin(struct fuzz_tls *f, unsigned choice,
+                                  enum tls_role role)
+{
+    enum tls_role others = role == TLS_CLIENT ? TLS_SERVER : TLS_CLIENT;
+    struct tls_config *c = fuzz_config(choice, role == TLS_SERVER);
+    struct tls_config *other = fuzz_config(choice, others == TLS_SERVER);
+
+    f->victim = tls_new(c, role, "example.com", NOW);
+    f->peer = tls_new(other, others, "example.com", NOW);
+    tls_config_unref(c);
+    tls_config_unref(other);
+}
+
+static inline void fuzz_tls_end(struct fuzz_tls *f)
+{
+    tls_free(f->victim);
+    tls_free(f->peer);
+    buf_release(&f->said);
+    buf_release(&f->heard);
+}
+
+/* A handshake, then some data and new keys. */
+static inline void fuzz_tls_run(struct fuzz_tls *f)
+{
+    struct iovec iov = {"some data", 9};
+    int left = OPEN_ROUNDS;
+
+    for (int i = 0; i < ROUNDS_MAX && left > 0; i++) {
+        fuzz_to_victim(f);
+        fuzz_from_victim(f);
+        if (f->victim->state == TLS_FAILED)
+            return;
+        if (f->peer->state != TLS_OPEN)
+            continue;
+        left--;
+        tls_write(f->peer, &iov, 1);
+        tls_update_keys(f->peer, i % 2);
+        tls_write(f->victim, &iov, 1);
+    }
+}
+
+/* --- Records that are changed, one after the other. ----------------------- */
+
 enum {
     FUZZ_FLIP = 1,
     FUZZ_CUT,
@@ -119,22 +310,15 @@ enum {
     N_FUZZ,
 };
 
-static inline void fuzz_plain(struct buf *out, unsigned type, struct str s)
-{
-    uint8_t head[] = {(uint8_t)type, 3, 3, (uint8_t)(s.n >> 8), (uint8_t)s.n};
-
-    buf_add(out, head, sizeof(head));
-    buf_addstr(out, s);
-}
-
-/* The record or records that become of one. */
-static inline void fuzz_change(struct fuzz_in *in, unsigned type,
+static inline void fuzz_change(struct fuzz_tls *f, unsigned type,
                                struct str data, struct buf *out)
 {
+    struct fuzz_in *in = &f->in;
     struct buf b = {0};
     unsigned how = fuzz_u8(in) % N_FUZZ;
-    size_t at = fuzz_u8(in) | (size_t)(how ? fuzz_u8(in) : 0) << 8;
+    size_t at = how ? fuzz_u8(in) : 0;
 
+    at |= (size_t)(how ? fuzz_u8(in) : 0) << 8;
     buf_addstr(&b, data);
     at = b.len ? at % b.len : 0;
     if (how == FUZZ_FLIP && b.len)
@@ -162,94 +346,39 @@ static inline void fuzz_change(struct fuzz_in *in, unsigned type,
     buf_release(&b);
 }
 
-static inline void fuzz_record(struct fuzz_in *in, struct tls *victim,
-                               uint8_t *p, size_t n)
-{
-    bool on = victim->in.on;
-    struct buf out = {0};
-    struct str data;
-    unsigned type;
-
-    if (!fuzz_open(victim, p, n, &type, &data))
-        return;
-    fuzz_change(in, type, data, &out);
-    victim->in.on = false; /* until the message itself changes the keys */
-    fuzz_feed(victim, &out);
-    if (!victim->in.on)
-        victim->in.on = on;
-    buf_release(&out);
-}
-
-static inline void fuzz_to_victim(struct fuzz_in *in, struct tls *victim,
-                                  struct tls *peer)
-{
-    struct str s = tls_output(peer);
-    struct buf wire = {0};
-    size_t at = 0;
-
-    buf_addstr(&wire, s);
-    tls_sent(peer, s.n);
-    while (at < wire.len && victim->state != TLS_FAILED) {
-        uint8_t *p = wire.data + at;
-        size_t n = RECORD_HEAD + ((size_t)p[3] << 8 | p[4]);
-
-        fuzz_record(in, victim, p, n);
-        at += n;
-    }
-    buf_release(&wire);
-}
-
-static inline void fuzz_from_victim(struct tls *victim, struct tls *peer)
-{
-    struct str s = tls_output(victim);
-    struct buf wire = {0};
-
-    buf_addstr(&wire, s);
-    tls_sent(victim, s.n);
-    fuzz_feed(peer, &wire);
-    buf_release(&wire);
-}
-
-static inline void fuzz_tls(struct fuzz_in *in, enum tls_role role)
-{
-    unsigned choice = fuzz_u8(in);
-    struct tls_config *c = fuzz_config(choice, role == TLS_SERVER);
-    struct tls_config *other = fuzz_config(choice, role == TLS_CLIENT);
-    enum tls_role others = role == TLS_CLIENT ? TLS_SERVER : TLS_CLIENT;
-    struct tls *victim = tls_new(c, role, "example.com", NOW);
-    struct tls *peer = tls_new(other, others, "example.com", NOW);
-    struct iovec iov = {"some data", 9};
-    bool honest = !fuzz_more(in);
-
-    for (int i = 0; i < ROUNDS_MAX && victim->state != TLS_FAILED; i++) {
-        fuzz_to_victim(in, victim, peer);
-        fuzz_from_victim(victim, peer);
-        if (peer->state != TLS_OPEN)
-            continue;
-        tls_write(peer, &iov, 1);
-        tls_update_keys(peer, i % 2);
-        tls_write(victim, &iov, 1);
-    }
-    FUZZ_CHECK(!honest || victim->state == TLS_OPEN);
-    tls_free(victim);
-    tls_free(peer);
-    tls_config_unref(c);
-    tls_config_unref(other);
-}
-
 /* Bytes as they are, from the first on. */
 static inline void fuzz_raw(const uint8_t *data, size_t size,
                             enum tls_role role)
 {
-    struct tls_config *c = fuzz_config(0, false);
-    struct tls *t = tls_new(c, role, "example.com", NOW);
+    struct fuzz_tls f = {0};
     struct buf b = {0};
 
+    fuzz_tls_begin(&f, 0, role);
     buf_add(&b, data, size);
-    fuzz_feed(t, &b);
+    fuzz_feed(f.victim, &b);
+    FUZZ_CHECK(f.victim->state != TLS_OPEN);
     buf_release(&b);
-    tls_free(t);
-    tls_config_unref(c);
+    fuzz_tls_end(&f);
+}
+
+/* An input that begins like a record is taken as it is. */
+static inline void fuzz_tls(const uint8_t *data, size_t size,
+                            enum tls_role role)
+{
+    struct fuzz_tls f = {.in = {data, size}, .change = fuzz_change};
+    unsigned choice;
+    bool honest;
+
+    if (size > 0 && data[0] >= RECORD_CCS && data[0] <= RECORD_DATA) {
+        fuzz_raw(data, size, role);
+        return;
+    }
+    choice = fuzz_choice(&f.in);
+    honest = !fuzz_more(&f.in);
+    fuzz_tls_begin(&f, choice, role);
+    fuzz_tls_run(&f);
+    FUZZ_CHECK(!honest || f.victim->state == TLS_OPEN);
+    fuzz_tls_end(&f);
 }
 
 #endif
