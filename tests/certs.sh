@@ -20,9 +20,11 @@ authority() { # NAME
 		-keyout "$1.key" -out "$1.pem" -subj "/CN=$1" 2>/dev/null
 }
 
-# NAME AUTHORITY DAYS ALTNAMES [CN]; no names: "".
+# NAME AUTHORITY DAYS ALTNAMES [CN [KEY]]; no names: ""; the key P-256, or as in
+# "rsa:2048".
 leaf() {
-	openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout "$1.key" \
+	# shellcheck disable=SC2086
+	openssl req -newkey ${6:-ec -pkeyopt ec_paramgen_curve:P-256} -nodes -keyout "$1.key" \
 		-out "$1.csr" -subj "/CN=${5:-$1}" 2>/dev/null
 	{
 		echo extendedKeyUsage=serverAuth,clientAuth

@@ -190,8 +190,8 @@ for key in rsa p256 p384 p521 ed25519; do
 			$suite
 		END
 		with="$s_server -cert $key.pem -key $key.key"
-		asked "$(ok13 "$go" localhost $key)" "$with -ciphersuites TLS_$go" get=1
-		asked "$(ok12 "$signer" "$go" localhost $key)" "$with -tls1_2" get=1 \
+		asked "$(ok13 "$go" localhost $key)" "$with -ciphersuites TLS_$go" get=/
+		asked "$(ok12 "$signer" "$go" localhost $key)" "$with -tls1_2" get=/ \
 			"suites=TLS_ECDHE_${signer}_WITH_$go"
 		[ -n "$gnutls" ] || continue
 		with="$gnutls_serv --x509certfile $key.pem --x509keyfile $key.key"
@@ -203,17 +203,17 @@ done
 
 for group in X25519 P-256 P-384 P-521; do
 	with="$s_server -cert p256.pem -key p256.key -groups $group"
-	asked "$(ok13 AES_128_GCM_SHA256 localhost p256)" "$with $aes" get=1
-	asked "$(ok12 ECDSA AES_128_GCM_SHA256 localhost p256)" "$with -tls1_2" get=1 \
+	asked "$(ok13 AES_128_GCM_SHA256 localhost p256)" "$with $aes" get=/
+	asked "$(ok12 ECDSA AES_128_GCM_SHA256 localhost p256)" "$with -tls1_2" get=/ \
 		suites=TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256 groups=P-384,P-256,X25519,P-521
-	asked "$(ok13 AES_128_GCM_SHA256 localhost p256)" "$with $aes" get=1 groups=P-384,P-256,X25519,P-521
+	asked "$(ok13 AES_128_GCM_SHA256 localhost p256)" "$with $aes" get=/ groups=P-384,P-256,X25519,P-521
 done
 
 with="$s_server -cert p256.pem -key p256.key $aes"
-asked 'ok TLS1.3 TLS_AES_128_GCM_SHA256 alpn=h2 name=localhost peer=p256' "$with -alpn h2" alpn=http/1.1,h2 get=1
-asked "$(ok13 AES_128_GCM_SHA256 localhost p256)" "$with -max_send_frag 512 -split_send_frag 512" get=1
-asked "$(ok13 AES_128_GCM_SHA256 localhost p256)" "$with" update=1 get=1
-asked "$(ok13 AES_128_GCM_SHA256 127.0.0.1 p256)" "$with" get=1 name=127.0.0.1
+asked 'ok TLS1.3 TLS_AES_128_GCM_SHA256 alpn=h2 name=localhost peer=p256' "$with -alpn h2" alpn=http/1.1,h2 get=/
+asked "$(ok13 AES_128_GCM_SHA256 localhost p256)" "$with -max_send_frag 512 -split_send_frag 512" get=/
+asked "$(ok13 AES_128_GCM_SHA256 localhost p256)" "$with" update=1 get=/
+asked "$(ok13 AES_128_GCM_SHA256 127.0.0.1 p256)" "$with" get=/ name=127.0.0.1
 asked 'error tls: failed to verify certificate: x509: certificate is valid for localhost, not other' \
 	"$with" name=other
 asked 'error tls: failed to verify certificate: x509: certificate signed by unknown authority' \
@@ -222,7 +222,7 @@ asked 'error remote error: tls: protocol version not supported' "$with -tls1_3" 
 
 for version in 2 3; do
 	with="$s_server -tls1_$version -cert p256.pem -key p256.key $aes -Verify 2 -CAfile ca.pem -verify_return_error"
-	mine="get=1 suites=TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"
+	mine="get=/ suites=TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"
 	ok=$(ok13 AES_128_GCM_SHA256 localhost p256)
 	[ $version != 2 ] || ok=$(ok12 ECDSA AES_128_GCM_SHA256 localhost p256)
 	# shellcheck disable=SC2086

@@ -8,7 +8,7 @@
  *   cert=FILE key=FILE ca=FILE name=NAME auth=request|require skip=1 alpn=A,B
  *   min=1.2|1.3 max=1.2|1.3 suites=A,B groups=P-256,X25519
  *   bytes=N     a client sends and expects so many
- *   get=1       a client asks for / by HTTP and reads until the end instead
+ *   get=PATH    a client asks for it by HTTP and reads until the end instead
  *   sent=TEXT   a server sends this and closes, instead of echoing
  *   update=1    new keys, both ways, after each piece that is sent
  *   run=CMD     a server runs this by sh, with PORT in the environment
@@ -275,8 +275,13 @@ static bool echo(struct conn *c)
 static bool get(struct conn *c)
 {
     static const char ok[] = "HTTP/1.0 200";
+    struct buf request = {0};
+    bool sent;
 
-    if (!handshake(c) || !send_all(c, STR("GET / HTTP/1.0\r\n\r\n")))
+    buf_printf(&request, "GET %s HTTP/1.0\r\n\r\n", option("get"));
+    sent = handshake(c) && send_all(c, buf_str(&request));
+    buf_release(&request);
+    if (!sent)
         return false;
     while (tls_state(c->t) == TLS_OPEN && fill(c))
         ;

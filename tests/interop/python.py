@@ -1,10 +1,15 @@
 #!/usr/bin/python3
-"""All that Debian's python3-etcd3 offers, against our server (or --etcd PROGRAM)."""
+"""All that Debian's python3-etcd3 offers, against our server (or --etcd PROGRAM).
+
+With --tls DIR by TLS: the server shows server.pem there, the client right.pem,
+both of ca.pem.
+"""
 import argparse
 import io
 import os
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -23,27 +28,39 @@ TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))
 class Server:
     """A single member in a folder of its own."""
 
-    def __init__(self, program):
+    def __init__(self, program, tls):
         tool = os.path.join(TOP, os.environ.get("BUILD", "build/cc"), "tests/freeport")
         ports = subprocess.check_output([tool, "3"], text=True).split()
         self.port = int(ports[0])
         self.spare_peer = f"http://127.0.0.1:{ports[2]}"
         self.dir = tempfile.mkdtemp(prefix="etcd-test.")
         client, peer = (f"http://127.0.0.1:{p}" for p in ports[:2])
+        flags, context, self.tls = [], None, {}
+        if tls:
+            ca, cert, key = (os.path.join(tls, name) for name in ("ca.pem", "right.pem", "right.key"))
+            client = client.replace("http:", "https:")
+            flags = ["--cert-file", os.path.join(tls, "server.pem"), "--key-file", os.path.join(tls, "server.key"),
+                     "--trusted-ca-file", ca, "--client-cert-auth"]
+            context = ssl.create_default_context(cafile=ca)
+            context.load_cert_chain(cert, key)
+            self.tls = {"ca_cert": ca, "cert_cert": cert, "cert_key": key}
         self.log = open(os.path.join(self.dir, "log"), "w+")
         self.process = subprocess.Popen(
             [program, "--name", "m", "--data-dir", os.path.join(self.dir, "data"),
              "--listen-client-urls", client, "--advertise-client-urls", client,
              "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
-             "--initial-cluster", f"m={peer}"], stdout=self.log, stderr=self.log)
+             "--initial-cluster", f"m={peer}"] + flags, stdout=self.log, stderr=self.log)
         for _ in range(200):
             try:
-                with urllib.request.urlopen(client + "/health", timeout=1) as answer:
+                with urllib.request.urlopen(client + "/health", timeout=1, context=context) as answer:
                     if b"true" in answer.read():
                         return
             except OSError:
                 time.sleep(0.05)
         raise SystemExit("the server did not get healthy")
+
+    def client(self, **options):
+        return etcd3.client(port=self.port, **self.tls, **options)
 
     def close(self):
         self.process.send_signal(signal.SIGTERM)
@@ -167,7 +184,7 @@ def test_many_watches(c, _):
 
 
 def test_locks(c, server):
-    other = etcd3.client(port=server.port)
+    other = server.client()
     first, second = c.lock("mutex", ttl=10), other.lock("mutex", ttl=10)
     assert first.acquire() and first.is_acquired()
     assert not second.is_acquired()
@@ -228,9 +245,9 @@ def test_auth(c, server):
     auth.UserGrantRole(rpc_pb2.AuthUserGrantRoleRequest(user="ann", role="reader"))
     auth.UserGrantRole(rpc_pb2.AuthUserGrantRoleRequest(user="root", role="root"))
     auth.AuthEnable(rpc_pb2.AuthEnableRequest())
-    root = etcd3.client(port=server.port, user="root", password="pw")
+    root = server.client(user="root", password="pw")
     try:
-        ann = etcd3.client(port=server.port, user="ann", password="secret")
+        ann = server.client(user="ann", password="secret")
         # grpc sends call credentials over TLS only; the token goes as metadata, too.
         ann.call_credentials = root.call_credentials = None
         assert ann.get("t")[0] == b"replaced"
@@ -241,7 +258,7 @@ def test_auth(c, server):
             except (grpc.RpcError, etcd3.exceptions.Etcd3Exception):
                 pass
         try:
-            etcd3.client(port=server.port, user="ann", password="wrong")
+            server.client(user="ann", password="wrong")
             raise AssertionError("a wrong password was taken")
         except (grpc.RpcError, etcd3.exceptions.Etcd3Exception):
             pass
@@ -255,7 +272,7 @@ def test_auth(c, server):
 
 def test_pipelines(c, server):
     def work(i):
-        mine = etcd3.client(port=server.port)
+        mine = server.client()
         for n in range(50):
             mine.put(f"load/{i}/{n}", "x" * n)
         mine.close()
@@ -270,14 +287,16 @@ def test_pipelines(c, server):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--etcd", default=os.path.join(TOP, "etcd"))
-    server = Server(parser.parse_args().etcd)
+    parser.add_argument("--tls", metavar="DIR")
+    arguments = parser.parse_args()
+    server = Server(arguments.etcd, arguments.tls)
     passed = failed = 0
     threading.excepthook = lambda _: None  # the library's, when its channel closes
     try:
         for name, test in list(globals().items()):
             if not name.startswith("test_"):
                 continue
-            client = etcd3.client(port=server.port, timeout=10)
+            client = server.client(timeout=10)
             try:
                 test(client, server)
                 passed += 1

@@ -1,9 +1,19 @@
-// All that npm's etcd3 offers, against the server at process.argv[2].
+// All that npm's etcd3 offers, against the server at process.argv[2]; behind it
+// files of an authority, a certificate and its key, for one with TLS.
 'use strict';
 const assert = require('assert');
+const fs = require('fs');
 const {Etcd3, EtcdLockFailedError} = require('etcd3');
 
-const hosts = process.argv[2];
+const [hosts, ca, cert, key] = process.argv.slice(2);
+const server = {hosts};
+if (ca) {
+  server.credentials = {
+    rootCertificate: fs.readFileSync(ca),
+    certChain: fs.readFileSync(cert),
+    privateKey: fs.readFileSync(key),
+  };
+}
 const sleep = ms => new Promise(done => setTimeout(done, ms));
 
 async function until(condition, what) {
@@ -107,7 +117,7 @@ const tests = {
   },
 
   async 'locks'(c) {
-    const other = new Etcd3({hosts});
+    const other = new Etcd3({...server});
     const held = await c.lock('mutex').ttl(5).acquire();
     await assert.rejects(other.lock('mutex').acquire(), EtcdLockFailedError);
     await held.release();
@@ -116,7 +126,7 @@ const tests = {
   },
 
   async 'elections'(c) {
-    const other = new Etcd3({hosts});
+    const other = new Etcd3({...server});
     const election = c.election('race', 5);
     const campaign = election.campaign('one');
     await new Promise((done, fail) => campaign.on('elected', done).on('error', fail));
@@ -179,14 +189,14 @@ const tests = {
     await root.addRole('root');
     await c.put('auth/x').value('seen');
     await c.auth.authEnable();
-    const asRoot = new Etcd3({hosts, auth: {username: 'root', password: 'pw'}});
+    const asRoot = new Etcd3({...server, auth: {username: 'root', password: 'pw'}});
     try {
-      const asAnn = new Etcd3({hosts, auth: {username: 'ann', password: 'secret'}});
+      const asAnn = new Etcd3({...server, auth: {username: 'ann', password: 'secret'}});
       assert.strictEqual(await asAnn.get('auth/x').string(), 'seen');
       await assert.rejects(Promise.resolve(asAnn.put('auth/x').value('no')), /permission denied/);
       await assert.rejects(asAnn.get('other').string(), /permission denied/);
       await assert.rejects(c.get('auth/x').string());
-      const wrong = new Etcd3({hosts, auth: {username: 'ann', password: 'wrong'}});
+      const wrong = new Etcd3({...server, auth: {username: 'ann', password: 'wrong'}});
       await assert.rejects(wrong.get('auth/x').string());
       asAnn.close();
       wrong.close();
@@ -200,7 +210,7 @@ const tests = {
 async function main() {
   let passed = 0, failed = 0;
   for (const [name, test] of Object.entries(tests)) {
-    const client = new Etcd3({hosts, dialTimeout: 5000});
+    const client = new Etcd3({...server, dialTimeout: 5000});
     try {
       await Promise.race([test(client), sleep(20000).then(() => assert.fail('timed out'))]);
       passed++;
