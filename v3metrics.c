@@ -56,6 +56,9 @@ void v3_metrics_add(struct server *s, struct metrics_page *p)
         {"etcd_debugging_server_lease_expired_total", "counter",
          "The total number of expired leases.",
          (double)st.counts.expired},
+        {"etcd_server_quota_warning", "gauge", /* ours alone */
+         "Whether the v3 store takes 80 % of its quota or more. 1 if it does.",
+         (double)st.near_quota},
         {"etcd_mvcc_db_total_size_in_bytes", "gauge",
          "Total size of the underlying database physically allocated in bytes.",
          (double)st.db_bytes},

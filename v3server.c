@@ -94,11 +94,16 @@ static bool exceeds_quota(const struct server *s, uint32_t field,
     return cost > 0 && size + cost >= quota(s);
 }
 
+static bool is_near_quota(const struct server *s, uint64_t size)
+{
+    return size >= quota(s) / 100 * QUOTA_WARN_PERCENT;
+}
+
 /* A line when four fifths are reached, and once more after it sank. */
 static void watch_quota(struct server *s)
 {
-    uint64_t size = v3_size(s->v3), most = quota(s);
-    bool near = size >= most / 100 * QUOTA_WARN_PERCENT;
+    uint64_t size = v3_size(s->v3);
+    bool near = is_near_quota(s, size);
 
     sys_u64_store(&s->v3_bytes, size);
     if (near && !s->near_quota)
@@ -106,7 +111,7 @@ static void watch_quota(struct server *s)
                  "the v3 store takes %" PRIu64 " bytes, more than %d%% of the "
                  "quota of %" PRIu64 ": compact it, or raise "
                  "--quota-backend-bytes; beyond it writes are refused",
-                 size, QUOTA_WARN_PERCENT, most);
+                 size, QUOTA_WARN_PERCENT, quota(s));
     s->near_quota = near;
 }
 
@@ -549,7 +554,7 @@ void v3_stats(struct server *s, struct v3_stats *out)
     pthread_mutex_lock(&s->mu);
     out->size = whole_pages(v3_size(s->v3));
     out->db_bytes = max_u64(out->size, s->db_bytes);
-    out->quota = quota(s);
+    out->near_quota = is_near_quota(s, v3_size(s->v3));
     out->n_keys = mvcc_stats(s->v3->mvcc).n_keys;
     out->n_leases = lease_count(s->v3->lessor);
     out->revision = mvcc_revision(s->v3->mvcc);

@@ -195,7 +195,8 @@ struct v3_status {
 
 /* For /metrics. */
 struct v3_stats {
-    uint64_t size, db_bytes, quota; /* UINT64_MAX: no quota */
+    uint64_t size, db_bytes;
+    bool near_quota; /* by 80 % or more */
     size_t n_keys, n_leases;
     int64_t revision, compacted;
     uint64_t auth_revision;

@@ -5,6 +5,7 @@
  */
 #include "files.h"
 #include "rpcpb.h"
+#include "v3metrics.h"
 #include "v3server.h"
 
 #include <inttypes.h>
@@ -441,6 +442,22 @@ static void test_lease(void)
 
 /* --- Quota. --------------------------------------------------------------- */
 
+/* As who looks at /metrics sees it. */
+static bool warns_of_quota(void)
+{
+    struct metrics_page *page = metrics_page_new();
+    struct buf b = {0};
+    bool warns;
+
+    v3_metrics_add(server, page);
+    metrics_page_write(page, &b);
+    warns = strstr(buf_z(&b), "\netcd_server_quota_warning 1\n");
+    CHECK(warns || strstr(buf_z(&b), "\netcd_server_quota_warning 0\n"));
+    metrics_page_free(page);
+    buf_release(&b);
+    return warns;
+}
+
 static void test_quota(void)
 {
     char *args[] = {"--quota-backend-bytes", "50000"};
@@ -455,9 +472,11 @@ static void test_quota(void)
     memset(value, 'v', sizeof(value) - 1);
     value[sizeof(value) - 1] = '\0';
     start_with(args, ARRAY_LEN(args));
+    CHECK(!warns_of_quota());
     for (int i = 0; i < 20 && got >= 0; i++)
         got = put("k", value);
     CHECK(got == -(int64_t)V3_NO_SPACE);
+    CHECK(warns_of_quota());
     WAIT_FOR(v3_alarms(server, 0, &alarms, &h) == 1 || (free(alarms), false),
              1000);
     CHECK(alarms[0].member_id == server_id(server));
@@ -470,6 +489,7 @@ static void test_quota(void)
     CHECK(r.error == V3_OK && r.u.alarm.n == 1);
     v3_result_release(&r);
     CHECK(put("small", "x") > 0);
+    CHECK(!warns_of_quota());
     stop();
 }
 
