@@ -1,13 +1,21 @@
 /*
  * bignum.c - constant-time arithmetic on numbers of fixed length.
  *
- * Plain loops over limbs. The one that counts, Montgomery's product, is inline
- * in bignum.h, so that the curves get it unrolled for their four or six limbs
- * and RSA gets it here for any length.
+ * Plain loops over limbs. The one that counts is Montgomery's product: inline
+ * in bignum.h, so that the curves get it unrolled for their few limbs, and here
+ * for RSA's many: the whole product, for which a square needs but half of the
+ * limbs' products, then the reduction. Both are made of rows, row_add().
  */
 #include "bignum.h"
 
 #include <assert.h>
+
+#if BN_LIMB_BITS == 64 && defined(__x86_64__) && defined(__LP64__)
+#include <cpuid.h>
+#define HAVE_ADX 1
+#endif
+
+#define ROWS_MIN 16 /* limbs, from which on rows are faster */
 
 /* --- Bytes. ---------------------------------------------------------------- */
 
@@ -96,19 +104,112 @@ void bn_lookup(bn_limb *r, const bn_limb *table, size_t n_entries, size_t n,
 
 /* --- Whole numbers. -------------------------------------------------------- */
 
+#ifdef HAVE_ADX
+
+static bool has_adx(void)
+{
+    static int known; /* 1: no, 2: yes; whoever finds it finds the same */
+    unsigned eax, ebx, ecx, edx;
+    int k = __atomic_load_n(&known, __ATOMIC_RELAXED);
+
+    if (!k) {
+        k = __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) &&
+                    (ebx & bit_BMI2) && (ebx & bit_ADX)
+                ? 2
+                : 1;
+        __atomic_store_n(&known, k, __ATOMIC_RELAXED);
+    }
+    return k == 2;
+}
+
+/*
+ * Two chains of carries at once, which compilers do not make: the products' in
+ * CF, the sums' in OF. What counts the steps may change neither.
+ */
+static bn_limb row_add_adx(bn_limb *r, const bn_limb *a, size_t n4, bn_limb b)
+{
+    bn_limb carry = 0, low, high;
+
+    __asm__ volatile(
+        "xorl %k[low], %k[low]\n" /* both carries are zero */
+        "1: jrcxz 2f\n"
+        "mulxq (%[a]), %[low], %[high]\n"
+        "adcxq %[carry], %[low]\n"
+        "adoxq (%[r]), %[low]\n"
+        "movq %[low], (%[r])\n"
+        "mulxq 8(%[a]), %[low], %[carry]\n"
+        "adcxq %[high], %[low]\n"
+        "adoxq 8(%[r]), %[low]\n"
+        "movq %[low], 8(%[r])\n"
+        "mulxq 16(%[a]), %[low], %[high]\n"
+        "adcxq %[carry], %[low]\n"
+        "adoxq 16(%[r]), %[low]\n"
+        "movq %[low], 16(%[r])\n"
+        "mulxq 24(%[a]), %[low], %[carry]\n"
+        "adcxq %[high], %[low]\n"
+        "adoxq 24(%[r]), %[low]\n"
+        "movq %[low], 24(%[r])\n"
+        "leaq 32(%[a]), %[a]\n"
+        "leaq 32(%[r]), %[r]\n"
+        "leaq -1(%%rcx), %%rcx\n"
+        "jmp 1b\n"
+        "2: movl $0, %k[low]\n"
+        "adcxq %[low], %[carry]\n"
+        "adoxq %[low], %[carry]\n"
+        : [r] "+r"(r), [a] "+r"(a),
+          "+c"(n4), [carry] "+r"(carry), [low] "=&r"(low), [high] "=&r"(high)
+        : "d"(b)
+        : "cc", "memory");
+    return carry;
+}
+
+#endif
+
+/* r += a * b; the limb that it carries out. */
+static bn_limb row_add(bn_limb *r, const bn_limb *a, size_t n, bn_limb b)
+{
+    bn_limb carry = 0;
+    size_t i = 0;
+
+#ifdef HAVE_ADX
+    if (has_adx()) {
+        carry = row_add_adx(r, a, n / 4, b);
+        i = n & ~(size_t)3;
+    }
+#endif
+    _Pragma("GCC unroll 4") for (; i < n; i++)
+    {
+        bn_wide w = (bn_wide)a[i] * b + r[i] + carry;
+
+        r[i] = (bn_limb)w;
+        carry = (bn_limb)(w >> BN_LIMB_BITS);
+    }
+    return carry;
+}
+
 void bn_mul(bn_limb *r, const bn_limb *a, const bn_limb *b, size_t n)
 {
     memset(r, 0, 2 * n * sizeof(*r));
+    for (size_t i = 0; i < n; i++)
+        r[i + n] = row_add(r + i, b, n, a[i]);
+}
+
+/* The products of two different limbs once, then doubled; then the squares. */
+static void square(bn_limb *r, const bn_limb *a, size_t n)
+{
+    bn_limb carry = 0;
+
+    memset(r, 0, 2 * n * sizeof(*r));
+    for (size_t i = 0; i < n; i++)
+        r[i + n] = row_add(r + 2 * i + 1, a + i + 1, n - i - 1, a[i]);
+    bn_add(r, r, r, 2 * n);
     for (size_t i = 0; i < n; i++) {
-        bn_limb carry = 0;
+        bn_wide w = (bn_wide)a[i] * a[i] + r[2 * i] + carry;
 
-        for (size_t j = 0; j < n; j++) {
-            bn_wide w = (bn_wide)a[i] * b[j] + r[i + j] + carry;
-
-            r[i + j] = (bn_limb)w;
-            carry = (bn_limb)(w >> BN_LIMB_BITS);
-        }
-        r[i + n] = carry;
+        r[2 * i] = (bn_limb)w;
+        w = (w >> BN_LIMB_BITS) + r[2 * i + 1];
+        r[2 * i + 1] = (bn_limb)w;
+        carry = (bn_limb)(w >> BN_LIMB_BITS);
     }
 }
 
@@ -117,9 +218,25 @@ void bn_mul(bn_limb *r, const bn_limb *a, const bn_limb *b, size_t n)
 void bn_mont_mul(bn_limb *r, const bn_limb *a, const bn_limb *b,
                  const struct bn_mod *mod)
 {
-    bn_limb t[BN_LIMBS_MAX];
+    bn_limb t[2 * BN_LIMBS_MAX], top = 0;
+    size_t n = mod->n;
 
-    bn_mont_mul_n(r, a, b, mod->m, mod->m0inv, t, mod->n);
+    if (n < ROWS_MIN) {
+        bn_mont_mul_n(r, a, b, mod->m, mod->m0inv, t, n);
+        return;
+    }
+    if (a == b)
+        square(t, a, n);
+    else
+        bn_mul(t, a, b, n);
+    for (size_t i = 0; i < n; i++) {
+        bn_limb carry = row_add(t + i, mod->m, n, t[i] * mod->m0inv);
+        bn_wide w = (bn_wide)t[i + n] + carry + top;
+
+        t[i + n] = (bn_limb)w;
+        top = (bn_limb)(w >> BN_LIMB_BITS);
+    }
+    bn_reduce_once(r, top, t + n, mod->m, n);
 }
 
 void bn_mod_add(bn_limb *r, const bn_limb *a, const bn_limb *b,

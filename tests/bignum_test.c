@@ -236,6 +236,13 @@ static void test_modulo(size_t n)
     bn_mont_mul(r, r, b, &mod);
     CHECK(twin_is(&want, r, n));
 
+    want = twin_mul(&ta, &ta, n * LIMB_BYTES);
+    want = twin_mod(&want, &tm);
+    bn_to_mont(r, a, &mod);
+    bn_mont_mul(r, r, r, &mod);
+    bn_from_mont(r, r, &mod);
+    CHECK(twin_is(&want, r, n));
+
     fill(wide, 2 * n);
     want = twin_of(wide, 2 * n);
     want = twin_mod(&want, &tm);
@@ -302,6 +309,7 @@ int main(void)
     for (int i = 0; i < 4; i++) {
         test_powers(1 + next_random() % 4);
         test_masks(BN_LIMBS_MAX);
+        test_modulo(16 + (size_t)next_random() % 8);
         test_modulo(BN_LIMBS(2048));
         test_modulo(BN_LIMBS_MAX);
     }
