@@ -222,8 +222,9 @@ static bool redirect_unclean(struct http_exchange *x)
     add_location(&location, x);
     http_set_status(x, 301);
     http_set_header(x, "Location", "%s", buf_z(&location));
-    if (http_method_is(x, "GET")) {
+    if (http_method_is(x, "GET") || http_method_is(x, "HEAD"))
         http_set_header(x, "Content-Type", "text/html; charset=utf-8");
+    if (http_method_is(x, "GET")) {
         buf_adds(&note, "<a href=\"");
         add_html(&note, buf_str(&location));
         buf_adds(&note, "\">Moved Permanently</a>.\n\n");

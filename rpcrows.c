@@ -16,7 +16,7 @@ const struct rpc_row rpc_rows[RPC_METHOD_N] = {
     [RPC_WATCH_WATCH] = {RPC_OPEN, RPC_OPEN, 0, v3watch_watch}, /* asks itself, for each watcher */
 
     [RPC_LEASE_GRANT] =        {RPC_ANY, RPC_USER, 0, v3lease_grant},
-    [RPC_LEASE_REVOKE] =       {RPC_KEYS, RPC_KEYS, 0, v3lease_revoke},
+    [RPC_LEASE_REVOKE] =       {RPC_KEYS, RPC_USER, 0, v3lease_revoke},
     [RPC_LEASE_KEEP_ALIVE] =   {RPC_OPEN, RPC_USER, 0, v3lease_keep_alive},
     [RPC_LEASE_TIME_TO_LIVE] = {RPC_OPEN, RPC_USER, RPC_BLOCKING, v3lease_time_to_live},
     [RPC_LEASE_LEASES] =       {RPC_OPEN, RPC_USER, 0, v3lease_leases},

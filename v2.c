@@ -22,6 +22,7 @@
 #include "metrics.h"
 #include "sys.h"
 #include "url.h"
+#include "v3server.h"
 
 #include <assert.h>
 #include <inttypes.h>
@@ -1052,6 +1053,17 @@ static bool read_peer_urls(struct http_exchange *x, struct url_list *out)
     return rc == 0;
 }
 
+/* Members are v3's, too: with its users on they are its root's business, whom
+ * nobody can be here. Answered if not allowed, as etcd does. */
+static bool v3_allows(struct server *s, struct http_exchange *x)
+{
+    enum v3_error e = v3_is_admin(s, &(struct v3_who){STR(""), 0});
+
+    if (e)
+        v2_internal_error(x, v3error_text(e));
+    return e == V3_OK;
+}
+
 static void post_member(struct server *s, struct http_exchange *x)
 {
     struct url_list urls;
@@ -1060,6 +1072,10 @@ static void post_member(struct server *s, struct http_exchange *x)
 
     if (!read_peer_urls(x, &urls))
         return;
+    if (!v3_allows(s, x)) {
+        url_list_release(&urls);
+        return;
+    }
     rc = server_add_member(s, &urls, false, &m);
     url_list_release(&urls);
     if (rc == CLUSTER_EID_EXISTS || rc == CLUSTER_EURL_EXISTS) {
@@ -1092,6 +1108,10 @@ static void put_member(struct server *s, struct http_exchange *x, uint64_t id)
 
     if (!read_peer_urls(x, &urls))
         return;
+    if (!v3_allows(s, x)) {
+        url_list_release(&urls);
+        return;
+    }
     rc = server_update_member(s, id, &urls);
     url_list_release(&urls);
     if (rc == CLUSTER_EURL_EXISTS)
@@ -1103,8 +1123,11 @@ static void put_member(struct server *s, struct http_exchange *x, uint64_t id)
 static void delete_member(struct server *s, struct http_exchange *x,
                           uint64_t id)
 {
-    int rc = server_remove_member(s, id);
+    int rc;
 
+    if (!v3_allows(s, x))
+        return;
+    rc = server_remove_member(s, id);
     if (rc == CLUSTER_EID_REMOVED)
         v2_message(x, 410, "Member permanently removed: %" PRIx64, id);
     else

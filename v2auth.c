@@ -700,7 +700,8 @@ static int put_file(const struct context *c, const char *dir, struct str name,
     return code;
 }
 
-/* 0, or the code, answered unless it is STORE_KEY_NOT_FOUND. */
+/* 0, or the code, answered unless it is STORE_KEY_NOT_FOUND. As etcd does, it
+ * makes the directories even then: all later indexes count them. */
 static int delete_file(const struct context *c, const char *dir,
                        struct str name)
 {
@@ -710,6 +711,8 @@ static int delete_file(const struct context *c, const char *dir,
     struct v2_result out;
     int code;
 
+    if (!ensure_directories(c))
+        return -1;
     buf_printf(&path, "/2/%s/", dir);
     buf_addstr(&path, name);
     r.path = buf_str(&path);

@@ -233,8 +233,8 @@ static void activate(struct applying *a, struct v3_alarm x)
     bool there;
     size_t i = alarm_place(v, x, &there);
 
-    if (x.alarm == RPCPB_ALARM_NONE)
-        return;
+    if (x.member_id == 0 && x.alarm == RPCPB_ALARM_NONE)
+        return; /* its key would be empty; etcd stops at that */
     answer_alarm(a, x);
     if (there)
         return;

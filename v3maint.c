@@ -61,9 +61,16 @@ void v3maint_alarm(struct rpc_call *c)
 
 static const char *alarm_name(int alarm)
 {
-    return alarm == RPCPB_ALARM_NOSPACE   ? "NOSPACE"
-           : alarm == RPCPB_ALARM_CORRUPT ? "CORRUPT"
-                                          : "NONE";
+    return alarm == RPCPB_ALARM_NOSPACE ? "NOSPACE" : "CORRUPT";
+}
+
+/* As protobuf's text format has it, which leaves out what is zero. */
+static void add_alarm(struct buf *b, const struct v3_alarm *a)
+{
+    if (a->member_id)
+        buf_printf(b, "memberID:%" PRIu64 " ", a->member_id);
+    if (a->alarm != RPCPB_ALARM_NONE)
+        buf_printf(b, "alarm:%s ", alarm_name(a->alarm));
 }
 
 /* What is wrong, in etcd's words; in the arena. */
@@ -78,12 +85,11 @@ static void list_errors(struct rpc_call *c, const struct v3_status *st,
     if (!leader)
         out[n++] = STR("etcdserver: no leader");
     for (size_t i = 0; i < st->n_alarms; i++) {
-        char text[64];
-        int len =
-            snprintf(text, sizeof(text), "memberID:%" PRIu64 " alarm:%s ",
-                     st->alarms[i].member_id, alarm_name(st->alarms[i].alarm));
+        struct buf text = {0};
 
-        arena_str(&c->arena, (struct str){text, (size_t)len}, &out[n++]);
+        add_alarm(&text, &st->alarms[i]);
+        arena_str(&c->arena, buf_str(&text), &out[n++]);
+        buf_release(&text);
     }
     r->errors.items = out;
     r->errors.n = n;

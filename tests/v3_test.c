@@ -202,9 +202,11 @@ static void test_alarm_answers(void)
     alarm_do(RPCPB_ALARM_DO_ACTIVATE, 9, V3_ALARM_NOSPACE);
     alarm_do(RPCPB_ALARM_DO_ACTIVATE, 3, V3_ALARM_NOSPACE);
     alarm_do(RPCPB_ALARM_DO_ACTIVATE, 9, V3_ALARM_NOSPACE); /* twice */
-    alarm_do(RPCPB_ALARM_DO_ACTIVATE, 9, 0);
+    alarm_do(RPCPB_ALARM_DO_ACTIVATE, 9, 0); /* of no kind: kept, too */
+    alarm_do(RPCPB_ALARM_DO_ACTIVATE, 0, 0); /* but not nobody's */
     r = apply(V3_ALARM, &rpcpb_alarm_request_desc, &get);
-    CHECK(r.u.alarm.n == 2 && r.u.alarm.alarms[0].member_id == 3);
+    CHECK(r.u.alarm.n == 3 && r.u.alarm.alarms[0].member_id == 3);
+    CHECK(r.u.alarm.alarms[1].member_id == 9 && r.u.alarm.alarms[1].alarm == 0);
     v3_result_release(&r);
     end();
 }
