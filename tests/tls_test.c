@@ -1,182 +1,14 @@
 /*
  * tls_test.c - the TLS engine against itself, in memory: all that two of it can
  * agree on, and all that they must refuse. Where a peer has to misbehave under
- * the protection of its keys, the test uses the engine's inside.
+ * the protection of its keys, the test uses the engine's inside. What becomes
+ * of each byte on the wire is tlswire_test.c's.
  */
-#include "tls_impl.h"
+#include "tlsends.h"
 
-#include "check.h"
 #include "hex.h"
-#include "tlscerts.h"
 
-#define NOW 1800000000
-
-/* --- Two ends and the wire between them. ---------------------------------- */
-
-static void test_random(void *p, size_t n)
-{
-    static uint64_t calls;
-    uint8_t digest[SHA256_SIZE], *out = p;
-
-    while (n > 0) {
-        size_t part = min_u64(n, sizeof(digest));
-
-        calls++;
-        hash_once(HASH_SHA256, &calls, sizeof(calls), digest);
-        memcpy(out, digest, part);
-        out += part;
-        n -= part;
-    }
-}
-
-enum key { NO_KEY, RSA, P256, P384, P521, ED25519, STRANGE };
-
-static struct x509_pair pair_of(enum key k)
-{
-    static const char *const pems[][2] = {
-        [RSA] = {rsa_cert, rsa_key},
-        [P256] = {p256_cert, p256_key},
-        [P384] = {p384_cert, p384_key},
-        [P521] = {p521_cert, p521_key},
-        [ED25519] = {ed25519_cert, ed25519_key},
-        [STRANGE] = {strange_cert, strange_key},
-    };
-    struct x509_pair p;
-    struct err e = {0};
-
-    if (x509_load_pair(str_of(pems[k][0]), str_of(pems[k][1]), &p, &e) < 0) {
-        fprintf(stderr, "%s\n", e.msg);
-        exit(1);
-    }
-    return p;
-}
-
-static struct x509_certs roots_of(const char *pem)
-{
-    struct x509_certs roots = {0};
-
-    x509_certs_add_pem(&roots, str_of(pem), NULL);
-    return roots;
-}
-
-struct setup { /* {0}: the engine's defaults, P-256, no client certificate */
-    struct tls_options s, c;
-    enum key server, server2, client;
-    const char *name; /* NULL: example.com */
-    int64_t server_now, client_now;
-    bool no_roots;
-    bool no_name;
-};
-
-struct ends {
-    struct tls *s, *c;
-    struct buf to_s, to_c;   /* on the wire */
-    struct buf got_s, got_c; /* plaintext */
-    size_t chunk;            /* bytes delivered at once; 0: all */
-};
-
-static struct tls_config *config_of(const struct tls_options *o, enum key k,
-                                    enum key k2, bool trusting)
-{
-    struct tls_options mine = *o;
-    struct x509_pair pairs[2];
-    struct tls_config *c;
-
-    if (k)
-        pairs[mine.n_pairs++] = pair_of(k);
-    if (k2)
-        pairs[mine.n_pairs++] = pair_of(k2);
-    mine.pairs = pairs;
-    if (trusting) {
-        mine.roots = roots_of(ca_cert);
-        x509_certs_add_pem(&mine.roots, str_of(p521_cert), NULL);
-    }
-    mine.random = test_random;
-    c = tls_config_new(&mine, NULL);
-    if (!c)
-        exit(1);
-    return c;
-}
-
-static struct ends ends_new(const struct setup *u)
-{
-    struct tls_config *s =
-        config_of(&u->s, u->server ? u->server : P256, u->server2, true);
-    struct tls_config *c = config_of(&u->c, u->client, NO_KEY, !u->no_roots);
-    const char *name = u->name ? u->name : "example.com";
-    struct ends e = {0};
-
-    e.s = tls_new(s, TLS_SERVER, NULL, u->server_now ? u->server_now : NOW);
-    e.c = tls_new(c, TLS_CLIENT, u->no_name ? NULL : name,
-                  u->client_now ? u->client_now : NOW);
-    tls_config_unref(s);
-    tls_config_unref(c);
-    return e;
-}
-
-static void ends_release(struct ends *e)
-{
-    tls_free(e->s);
-    tls_free(e->c);
-    buf_release(&e->to_s);
-    buf_release(&e->to_c);
-    buf_release(&e->got_s);
-    buf_release(&e->got_c);
-}
-
-/* All that t has to say goes on the wire. */
-static void emit(struct tls *t, struct buf *wire)
-{
-    while (tls_wants_write(t)) {
-        struct str s = tls_output(t);
-
-        buf_addstr(wire, s);
-        tls_sent(t, s.n);
-    }
-}
-
-/* What is on the wire reaches t, a chunk more each time. */
-static void deliver(struct tls *t, struct buf *wire, struct buf *got,
-                    size_t chunk)
-{
-    size_t have = chunk ? 0 : wire->len, at = 0;
-
-    for (;;) {
-        struct buf copy = {0};
-        struct str data;
-        ssize_t n;
-
-        /* Copied, so that reading beyond it is seen. */
-        buf_add(&copy, wire->data + at, have - at);
-        n = tls_receive(t, copy.data, copy.len, &data);
-        if (n > 0)
-            buf_addstr(got, data);
-        buf_release(&copy);
-        if (n < 0)
-            break;
-        at += (size_t)n;
-        if (n > 0 && at < have)
-            continue;
-        if (have == wire->len)
-            break;
-        have = min_u64(wire->len, have + chunk);
-    }
-    buf_consume(wire, tls_state(t) == TLS_FAILED ? wire->len : at);
-}
-
-/* Until nobody has anything to say. */
-static void run(struct ends *e)
-{
-    for (int i = 0; i < 100; i++) {
-        emit(e->c, &e->to_s);
-        deliver(e->s, &e->to_s, &e->got_s, e->chunk);
-        emit(e->s, &e->to_c);
-        deliver(e->c, &e->to_c, &e->got_c, e->chunk);
-        if (!tls_wants_write(e->c) && !tls_wants_write(e->s))
-            return;
-    }
-    CHECK(!"quiet");
-}
+/* --- Data between the ends. ------------------------------------------------ */
 
 static void say(struct tls *t, const char *text)
 {
@@ -217,12 +49,6 @@ static void check_talk(struct ends *e)
 }
 
 /* --- What two ends can agree on. ------------------------------------------ */
-
-static void only_version(struct setup *u, uint16_t version)
-{
-    u->c.version_min = u->c.version_max = version;
-    u->s.version_min = u->s.version_max = version;
-}
 
 static void check_suite(uint16_t number, enum key key, size_t chunk)
 {
@@ -783,50 +609,6 @@ static void test_not_tls(void)
     }
 }
 
-/* Every bit of the first flights matters, as does every byte of what follows:
- * whichever is changed, nobody ends up with an open connection to somebody who
- * saw something else. */
-static void check_flip(const struct setup *u, size_t flight, size_t at)
-{
-    struct ends e = ends_new(u);
-    struct buf *wires[] = {&e.to_s, &e.to_c};
-    bool flipped = false;
-
-    for (size_t i = 0; i < 6; i++) {
-        struct buf *w = wires[i % 2];
-
-        emit(i % 2 ? e.s : e.c, w);
-        if (i == flight && at < w->len) {
-            w->data[at] ^= 1 << at % 8;
-            flipped = true;
-        }
-        if (i % 2)
-            deliver(e.c, w, &e.got_c, 0);
-        else
-            deliver(e.s, w, &e.got_s, 0);
-    }
-    /* But for the minor version of records before ours is known. */
-    if (flipped && tls_state(e.s) == TLS_OPEN && tls_state(e.c) == TLS_OPEN)
-        CHECK(flight <= 1 && at == 2);
-    ends_release(&e);
-}
-
-static void test_flipped_bits(void)
-{
-    static const struct {
-        size_t flight, n;
-    } flights[] = {{0, 260}, {1, 1200}, {2, 140}, {3, 60}};
-
-    for (size_t v = 0; v < ARRAY_LEN(versions); v++)
-        for (size_t f = 0; f < ARRAY_LEN(flights); f++) {
-            struct setup u = {.client = P256};
-
-            only_version(&u, versions[v]);
-            for (size_t at = v; at < flights[f].n; at += 2)
-                check_flip(&u, flights[f].flight, at);
-        }
-}
-
 static void test_tampered_data(void)
 {
     for (size_t v = 0; v < ARRAY_LEN(versions); v++)
@@ -1144,30 +926,6 @@ static void test_odd_records(void)
     run(&e);
     CHECK_STR(tls_error(e.s), "local error: tls: unexpected message");
     ends_release(&e);
-}
-
-/* Each prefix of the flights, then nothing: no verdict, no leak. */
-static void test_truncated(void)
-{
-    for (size_t n = 0; n < 3000; n += 37) {
-        struct setup u = {.client = P256};
-        struct ends e;
-
-        u.s.client_auth = TLS_AUTH_REQUIRE;
-        e = ends_new(&u);
-        for (size_t left = n; left > 0;) {
-            struct buf *w = left % 2 ? &e.to_s : &e.to_c;
-
-            emit(e.c, &e.to_s);
-            emit(e.s, &e.to_c);
-            w->len = min_u64(w->len, left);
-            left -= w->len ? w->len : left;
-            deliver(e.s, &e.to_s, &e.got_s, 0);
-            deliver(e.c, &e.to_c, &e.got_c, 0);
-        }
-        CHECK(tls_state(e.s) != TLS_OPEN || tls_peer(e.s)->n == 1);
-        ends_release(&e);
-    }
 }
 
 /* --- Refusals: a peer with keys that lies. -------------------------------- */
@@ -1561,7 +1319,6 @@ int main(void)
     test_nothing_in_common();
     test_config_errors();
     test_not_tls();
-    test_flipped_bits();
     test_tampered_data();
     test_replay();
     test_reframed();
@@ -1570,7 +1327,6 @@ int main(void)
     test_ccs13();
     test_after_handshake();
     test_odd_records();
-    test_truncated();
     test_wrong_signature();
     test_wrong_finished();
     test_downgrade();

@@ -15,8 +15,11 @@ static const struct hpack_field request[] = {HPACK_FIELD(":method", "POST"),
 static const struct hpack_field response[] = {HPACK_FIELD(":status", "200")};
 static const struct hpack_field trailers[] = {HPACK_FIELD("grpc-status", "0")};
 
+#define SLEEPER 11 /* a stream whose source has to be woken once */
+
 struct source {
     size_t left;
+    bool sleeps;
 };
 
 static enum h2_pulled pull(void *arg, struct h2_sink *s, size_t room)
@@ -25,6 +28,10 @@ static enum h2_pulled pull(void *arg, struct h2_sink *s, size_t room)
     struct source *k = arg;
     size_t n = (size_t)min_u64(min_u64(k->left, room), sizeof(zeros));
 
+    if (k->sleeps) {
+        k->sleeps = false;
+        return H2_PULL_WAIT;
+    }
     h2_sink_add(s, zeros, n);
     k->left -= n;
     return k->left ? H2_PULL_MORE : H2_PULL_DONE;
@@ -51,9 +58,18 @@ static void send_source(struct h2 *c, uint32_t stream)
     struct source *k = xmalloc(sizeof(*k));
     struct h2_source s = {pull, free, k};
 
-    k->left = 3000;
+    *k = (struct source){3000, stream == SLEEPER};
     if (h2_send_source(c, stream, &s) < 0)
         free(k);
+}
+
+/* What a server decides by itself, in the middle of things. */
+static void interfere(struct h2 *c, const struct h2_event *ev)
+{
+    if (ev->stream % 32 == 17)
+        h2_reset(c, ev->stream, H2_CANCEL);
+    if (ev->stream % 32 == 19)
+        h2_shutdown(c, NOW);
 }
 
 /* A server: its answer depends on the stream alone. */
@@ -62,7 +78,7 @@ static void answer(struct h2 *c, const struct h2_event *ev)
     if (ev->type == H2_HEADERS && c->o.server) {
         FUZZ_CHECK(h2_headers(c, ev->stream, response, 1, false) == 0);
         h2_send(c, ev->stream, "0123456789", 10);
-        if (ev->stream % 8 == 3)
+        if (ev->stream % 8 == SLEEPER % 8)
             send_source(c, ev->stream);
         if (ev->stream % 8 == 5)
             h2_end(c, ev->stream, trailers, 1);
@@ -76,6 +92,8 @@ static void answer(struct h2 *c, const struct h2_event *ev)
         (ev->type == H2_HEADERS || ev->type == H2_DATA ||
          ev->type == H2_TRAILERS))
         h2_end(c, ev->stream, trailers, ev->stream % 16 == 1);
+    if (ev->type == H2_HEADERS && c->o.server)
+        interfere(c, ev);
 }
 
 static void collect(struct h2 *c, struct buf *out)
@@ -106,6 +124,11 @@ static struct h2 *start(uint8_t how)
     struct h2 *c = h2_new(&o, NOW);
     struct h2_event ev;
 
+    if (how & 2) { /* less than it can be told to: inputs are short */
+        c->recv_window = 1000;
+        c->o.window_conn = 1000;
+        c->o.window_stream = 600;
+    }
     if (o.server) {
         h2_receive(c, H2_PREFACE, H2_PREFACE_LEN, NOW, &ev);
         return c;
@@ -141,6 +164,8 @@ static void run(uint8_t how, struct str in, size_t step, struct buf *log,
             have = (size_t)min_u64(in.n, have + step);
         }
     }
+    collect(c, out);
+    h2_wake(c, SLEEPER);
     collect(c, out);
     if (how & 128)
         h2_eof(c);

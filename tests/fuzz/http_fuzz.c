@@ -16,6 +16,17 @@ static bool inside(struct str s, const uint8_t *p, size_t n)
            ((const uint8_t *)s.p >= p && (const uint8_t *)s.p + s.n <= p + n);
 }
 
+/* The first header of this name is the one that is found. */
+static void check_lookup(const struct http_head *h)
+{
+    char *name = xstrndup(h->headers[0].name.p, h->headers[0].name.n);
+    struct str value = http_header(h, name);
+
+    FUZZ_CHECK(value.p == h->headers[0].value.p &&
+               value.n == h->headers[0].value.n);
+    free(name);
+}
+
 /* What an accepted head says lies in the bytes that were consumed. */
 static void check_head(const struct http_head *h, const uint8_t *p, size_t n)
 {
@@ -29,6 +40,8 @@ static void check_head(const struct http_head *h, const uint8_t *p, size_t n)
         FUZZ_CHECK(h->headers[i].name.n > 0);
         FUZZ_CHECK(http_header(h, "\n").p == NULL);
     }
+    if (h->n_headers > 0)
+        check_lookup(h);
 }
 
 /*

@@ -7,6 +7,28 @@
 
 #define SPLICE_MAX 4096 /* for what costs more than a pass */
 
+/* What is asked of a value, of whichever type. */
+static void look_up(const struct json *j)
+{
+    const struct json *first = j->first, *got;
+    uint64_t u;
+    int64_t i;
+    char *name;
+
+    if (json_u64(j, &u) && json_i64(j, &i))
+        FUZZ_CHECK(i >= 0 && (uint64_t)i == u);
+    FUZZ_CHECK(json_text(j, "").n == 0 || j->type == JSON_STRING);
+    FUZZ_CHECK(!json_bool(j, false) || j->type == JSON_BOOL);
+    FUZZ_CHECK(json_at(j, 0) == (j->type == JSON_ARRAY ? first : NULL));
+    if (j->type != JSON_OBJECT || !first)
+        return;
+    name = xstrndup(first->name.p, first->name.n);
+    got = json_get(j, name);
+    if (strlen(name) == first->name.n)
+        FUZZ_CHECK(got && str_eqz(got->name, name));
+    free(name);
+}
+
 /* Without recursion, as a tree may be deep: from a node to its first child,
  * its next one, or up by the stack. */
 static void print(struct buf *b, const struct json *root)
@@ -17,6 +39,7 @@ static void print(struct buf *b, const struct json *root)
     while (j) {
         const struct json *up = depth ? stack[depth - 1] : NULL;
 
+        look_up(j);
         if (up && up->type == JSON_OBJECT) {
             json_add_string(b, j->name);
             buf_addc(b, ':');

@@ -1,8 +1,8 @@
 /*
  * tlsmsg_fuzz.c - one message of the handshake in each state of a server or a
  * client; see tlsfuzz.h. The input: how many messages of the honest other end
- * come first, then the type and the body of the one that takes the place of
- * the next.
+ * come first, or records of data once it is open, then the type and the body of
+ * the one that takes the place of the next.
  */
 #include "tlsfuzz.h"
 
@@ -27,7 +27,9 @@ static void change_one(struct fuzz_tls *f, unsigned type, struct str data,
 {
     struct str input = {(const char *)f->in.p, f->in.n};
 
-    if (type != RECORD_HANDSHAKE || f->left-- > 0 || input.n == 0)
+    bool counts = type == RECORD_HANDSHAKE || type == RECORD_DATA;
+
+    if (!counts || f->left-- > 0 || input.n == 0)
         fuzz_plain(out, type, data);
     else
         put_message(out, input);
