@@ -804,6 +804,32 @@ void raft_compact(struct raft *r, raft_index index)
         raftlog_compact(&r->log, index);
 }
 
+/* Where the log has to begin for this follower; UINT64_MAX: it is not to be
+ * waited for. */
+static raft_index wanted_behind(const struct progress *p)
+{
+    switch (p->state) {
+    case RAFT_SNAPSHOT:
+        return p->pending_snapshot;
+    case RAFT_REPLICATE:
+        return p->match_index;
+    default: /* a snapshot has arrived there, and will be answered */
+        return p->recent_active && p->next_index > p->match_index + 1
+                   ? p->next_index - 1
+                   : UINT64_MAX;
+    }
+}
+
+raft_index raft_wanted(const struct raft *r)
+{
+    raft_index lowest = raftlog_last_index(&r->log);
+
+    if (r->role == RAFT_LEADER)
+        for (size_t i = 0; i < r->n_members; i++)
+            lowest = min_u64(lowest, wanted_behind(&r->members[i]));
+    return lowest;
+}
+
 /* --- Life. --------------------------------------------------------------- */
 
 static int load_log(struct raft *r, const struct raft_initial *init,

@@ -158,6 +158,13 @@ void raft_applied(struct raft *r, raft_index index);
  */
 void raft_compact(struct raft *r, raft_index index);
 
+/*
+ * What lies behind this index a follower will want that gets a snapshot, or
+ * lags but answers: if more is compacted, one snapshot follows the other. The
+ * last index where nobody will, and where we do not lead.
+ */
+raft_index raft_wanted(const struct raft *r);
+
 /* --- Output. ------------------------------------------------------------ */
 
 struct raft_read {

@@ -36,6 +36,8 @@
 
 /* Entries that a single member keeps in memory: nobody lags behind it. */
 #define KEEP_ALONE 256
+/* What an entry takes in memory beside its data, about. */
+#define KEPT_ENTRY_BYTES 64
 
 /* A client's or peer's thread applies by itself at most this many entries. */
 #define INLINE_APPLY_MAX 8
@@ -652,11 +654,13 @@ static void apply_items(struct server *s, struct apply_item *item,
 }
 
 /* The log in memory is bounded in entries and bytes; who lags behind it gets
- * a snapshot of the store as it is then. */
+ * a snapshot of the store as it is then. For those who get one, or lag but
+ * answer, more is kept while it is not too much. */
 static void bound_log_locked(struct server *s, raft_index applied)
 {
     struct raft_status st = raft_status(s->raft);
     uint64_t keep = s->config->snapshot_catchup_entries, have;
+    raft_index cut;
 
     if (applied < st.first_index)
         return; /* a snapshot is on its way to the applier */
@@ -666,8 +670,13 @@ static void bound_log_locked(struct server *s, raft_index applied)
         keep = min_u64(keep, KEEP_ALONE);
     if (st.log_bytes > LOG_BYTES_MAX)
         keep = min_u64(keep, have / 2);
-    if (have > 2 * keep)
-        raft_compact(s->raft, applied - keep);
+    if (have <= 2 * keep)
+        return;
+    cut = applied - keep;
+    if (st.log_bytes + have * KEPT_ENTRY_BYTES <= LOG_BYTES_MAX)
+        cut = min_u64(cut, raft_wanted(s->raft));
+    if (cut >= st.first_index)
+        raft_compact(s->raft, cut);
 }
 
 /* Apply what is queued. raft_mu is held, and released meanwhile. */

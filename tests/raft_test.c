@@ -1258,6 +1258,42 @@ static void test_leader_sends_snapshot(void)
     fix_free(&f);
 }
 
+/* What lies behind a snapshot that is on its way must not go meanwhile. */
+static void test_wanted_behind_snapshot(void)
+{
+    struct raft_config c = config_of(1);
+    struct fix f;
+
+    c.check_quorum = true;
+    f = member_with(c, 3, 0, NULL, 0);
+    lead(&f, 3);
+    accept_from(&f, 2, 1);
+    accept_from(&f, 3, 1);
+    CHECK(raft_wanted(f.r) == 1);
+    raft_report_unreachable(f.r, 3);
+    for (int i = 0; i < 2 * c.election_ticks; i++) { /* it falls silent */
+        tick(&f, 1);
+        heartbeat_answer(&f, 2, NULL);
+    }
+    propose(&f, "x");
+    accept_from(&f, 2, 2);
+    CHECK(raft_wanted(f.r) == 2); /* nobody waits for it */
+    raft_compact(f.r, 2);
+    heartbeat_answer(&f, 3, NULL);
+    propose(&f, "y");
+    accept_from(&f, 2, 3);
+    CHECK(raft_wanted(f.r) == 2); /* under way */
+    raft_report_snapshot(f.r, 3, true);
+    propose(&f, "z");
+    accept_from(&f, 2, 4);
+    CHECK(raft_wanted(f.r) == 2); /* arrived */
+    accept_from(&f, 3, 2);
+    CHECK(raft_wanted(f.r) == 2); /* entries are on their way */
+    accept_from(&f, 3, 4);
+    CHECK(raft_wanted(f.r) == 4);
+    fix_free(&f);
+}
+
 /* A snapshot is too big to be sent to who may not be there. */
 static void test_no_snapshot_for_the_silent(void)
 {
@@ -2397,6 +2433,7 @@ int main(void)
     test_snapshot_refused();
     test_snapshot_impossible();
     test_leader_sends_snapshot();
+    test_wanted_behind_snapshot();
     test_no_snapshot_for_the_silent();
 
     test_one_change_at_a_time();

@@ -3,18 +3,17 @@
 
     python3 tests/chaos/chaos.py --seconds 300          mixed faults
     python3 tests/chaos/chaos.py --rounds 200 --only kill
-    python3 tests/chaos/chaos.py --check slowdisk       a disk of 150 ms
-    python3 tests/chaos/chaos.py --check judge          is the judge awake?
+    python3 tests/chaos/chaos.py --tls                  all by certificate
 
-Needs ./etcd and the tools of `make tests`. As root, with /dev/net/tun, each
+Needs ./etcd and the tools of `make tests`, for --tls also openssl. As root, with /dev/net/tun, each
 member lives in a network namespace of its own and wire.c is the network;
 otherwise all are on 127.0.0.1, and partitions, delays and full disks are left
 out. What is done is drawn from --seed. A run is made of segments: clients
 write and read while faults come and go; then all is healed, the members must
 become healthy and hold the same, and judge.c judges what the clients saw.
-Ends with a line of counts; exit status 0 if nothing was lost or stale, 3 if a
-check cannot be decided here. After a failure the folder with history, logs and
-data stays.
+Ends with a line of counts; exit status 0 if nothing was lost or stale. After a
+failure the folder with history, logs and data stays. checks.py tries what has a
+load of its own.
 
 No member, namespace or mount outlives this process, even if it is killed.
 """
@@ -37,6 +36,8 @@ import sys
 import tempfile
 import time
 
+from certs import Certificates
+
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 CLONE_NEWNS, CLONE_NEWNET = 0x00020000, 0x40000000
 MS_REC, MS_PRIVATE = 0x4000, 0x40000
@@ -55,7 +56,7 @@ class Failure(Exception):
 
 
 class Undecided(Exception):
-    """This machine is too busy to tell."""
+    """This machine is too busy to tell: exit status 3."""
 
 
 def say(text):
@@ -143,6 +144,10 @@ class Member:
             self.client, self.peer = f"{host}:2379", f"{host}:2380"
         else:
             self.client, self.peer = (f"127.0.0.1:{port}" for port in free_ports(2))
+        scheme = "https" if cluster.certs else "http"
+        self.client_url, self.peer_url = f"{scheme}://{self.client}", f"{scheme}://{self.peer}"
+        if cluster.certs:
+            cluster.certs.leaf(self.name, self.client.split(":")[0])
         self.small_disk = False
         self.process = None
         self.started = 0
@@ -155,11 +160,13 @@ class Member:
 
     def start(self, state=None):
         args = [self.cluster.etcd, "--name", self.name, "--data-dir", os.path.join(self.data, "d"),
-                "--listen-client-urls", f"http://{self.client}", "--advertise-client-urls", f"http://{self.client}",
-                "--listen-peer-urls", f"http://{self.peer}", "--initial-advertise-peer-urls", f"http://{self.peer}",
+                "--listen-client-urls", self.client_url, "--advertise-client-urls", self.client_url,
+                "--listen-peer-urls", self.peer_url, "--initial-advertise-peer-urls", self.peer_url,
                 "--initial-cluster", self.joining or self.cluster.initial,
                 "--initial-cluster-state", state or ("existing" if self.joining else "new"),
                 "--max-wals", "1", "--max-snapshots", "2", "--strict-reconfig-check=false"] + self.cluster.args
+        if self.cluster.certs:
+            args += self.cluster.certs.flags(self.name)
         env = dict(os.environ, LD_PRELOAD=self.cluster.faults, CHAOS_FAULTS=self.control.path)
         namespace = self.cluster.wire.namespaces[self.wire_port] if self.cluster.wire else None
 
@@ -196,7 +203,9 @@ class Member:
     def get(self, path, method="GET", body=None, timeout=3):
         """Status, headers and body; None if there is no answer."""
         host, port = self.client.split(":")
-        c = http.client.HTTPConnection(host, int(port), timeout=timeout)
+        certs = self.cluster.certs
+        c = (http.client.HTTPSConnection(host, int(port), timeout=timeout, context=certs.context) if certs else
+             http.client.HTTPConnection(host, int(port), timeout=timeout))
         try:
             c.request(method, path, body, {"Content-Type": "application/json"} if body else {})
             r = c.getresponse()
@@ -247,16 +256,23 @@ class Cluster:
         self.ends = 0    # of members, by themselves, for a fault
         self.wire = None
         self.mounts = False
+        self.certs = Certificates(os.path.join(directory, "certs")) if options.tls else None
         self.try_wire(n + 2, options.seed)
         self.all = [Member(self, slot) for slot in range(n + 1)]
         self.members, self.spare = self.all[:n], self.all[n]
-        self.initial = ",".join(f"{m.name}=http://{m.peer}" for m in self.members)
+        self.initial = ",".join(f"{m.name}={m.peer_url}" for m in self.members)
 
     def tool(self, name):
         path = os.path.join(self.tools, name)
         if not os.path.exists(path):
             sys.exit(f"chaos: {path} is not there: run make tests")
         return path
+
+    def start_client(self, args, **options):
+        """client.c, as long as this process lives."""
+        child = lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        env = dict(os.environ, CHAOS_CERTS=self.certs.dir if self.certs else "")
+        return subprocess.Popen([self.tool("client")] + args, env=env, preexec_fn=child, **options)
 
     def try_wire(self, ports, seed):
         if os.geteuid() != 0:
@@ -358,6 +374,8 @@ class Faults:
         self.count = collections.Counter()
 
     def usable(self, name):
+        if name == "renew":
+            return self.cluster.certs is not None
         if name in ("partition", "delay"):
             return self.cluster.wire is not None
         if name == "full":
@@ -556,6 +574,20 @@ class Faults:
             if m.running() and m.process.pid == pid:
                 resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
 
+    def renew(self):
+        """A new key, and a while later the certificate that it fits."""
+        certs, free = self.cluster.certs, self.free()
+        pause = self.rng.uniform(0, 2.5)
+        victims = [free[int(self.rng.random() * len(free))]] if free else []
+        self.busy.update(victims)
+        for m in victims:
+            certs.leaf(f"{m.name}-new", m.client.split(":")[0])
+            os.rename(certs.path(f"{m.name}-new.key"), certs.path(f"{m.name}.key"))
+        self.count["renewals"] += len(victims)
+        yield f"new key for {names(victims)}", pause
+        for m in victims:
+            os.rename(certs.path(f"{m.name}-new.pem"), certs.path(f"{m.name}.pem"))
+
     def member(self):
         spare, at = self.cluster.spare, self.rng.random()
         ask = [m for m in self.free() if m is not spare]
@@ -615,7 +647,7 @@ def fill(path, spare):
 # counts as one, and two changes must not be under way at once.
 
 def add_member(ask, m):
-    r = ask.get("/v2/members", method="POST", body=json.dumps({"peerURLs": [f"http://{m.peer}"]}), timeout=10)
+    r = ask.get("/v2/members", method="POST", body=json.dumps({"peerURLs": [m.peer_url]}), timeout=10)
     m.place = "adding"
     if r and r[0] == 201:
         join(m)
@@ -627,7 +659,7 @@ def add_member(ask, m):
 def join(m):
     """It is a member now, and was never started as this one."""
     shutil.rmtree(os.path.join(m.data, "d"), ignore_errors=True)
-    m.joining = f"{m.cluster.initial},{m.name}=http://{m.peer}"
+    m.joining = f"{m.cluster.initial},{m.name}={m.peer_url}"
     m.place, m.may_end = "in", True  # it may find nobody to ask, and end
     m.start()
 
@@ -651,7 +683,7 @@ def listed_id(ask, m):
     listed = ask.json("/v2/members", timeout=5)
     if not listed or "members" not in listed:
         return None
-    return next((x["id"] for x in listed["members"] if f"http://{m.peer}" in x["peerURLs"]), "")
+    return next((x["id"] for x in listed["members"] if m.peer_url in x["peerURLs"]), "")
 
 
 def settle(cluster):
@@ -679,7 +711,7 @@ def settle(cluster):
 # --- A run. ---------------------------------------------------------------------
 
 WEIGHTS = {"kill": 4, "power": 4, "stop": 4, "partition": 5, "delay": 3, "full": 2, "slow": 3, "failsync": 3, "clock": 2, "fds": 1,
-           "member": 2}
+           "member": 2, "renew": 2}
 APART = {"partition": "wire", "delay": "wire"}  # two of these would undo each other
 
 
@@ -709,10 +741,9 @@ class Run:
         return time.monotonic() - self.began >= self.options.seconds
 
     def start_client(self, command, name):
-        args = [self.cluster.tool("client"), command, os.path.join(self.dir, name + ".history"), name,
+        args = [command, os.path.join(self.dir, name + ".history"), name,
                 str(self.options.seed * 1000 + self.segments), str(self.options.threads), str(self.options.rate)]
-        child = lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        return subprocess.Popen(args + [m.client for m in self.cluster.all], preexec_fn=child)
+        return self.cluster.start_client(args + [m.client_url for m in self.cluster.all])
 
     def begin_fault(self, under_way):
         """The next one; every draw comes from the seed and its number. None:
@@ -777,8 +808,9 @@ class Run:
             self.heal()
             for client in clients:
                 client.terminate()
-            if any(client.wait(120) != 0 for client in clients):
-                raise Failure("the clients could not read all keys in the end")
+            for client in clients:
+                if client.wait(120) != 0:
+                    raise Failure(f"the clients could not read all keys in the end: status {client.returncode}")
         finally:
             for client in clients:
                 client.kill()
@@ -814,7 +846,7 @@ class Run:
         ops = self.totals["ok"] + self.totals["refused"] + self.totals["unknown"]
         counts = ", ".join(f"{n} {what}" for what, n in sorted(self.faults.count.items()))
         return (f"{ops} ops ({self.totals['unknown']} unknown), {self.totals['local-reads']} local reads, {self.number} faults: {counts}, "
-                f"{self.cluster.ends} members that ended for a fault; {int(time.monotonic() - self.began)} s, {self.options.members} members, "
+                f"{self.cluster.ends} members that ended for a fault; {int(time.monotonic() - self.began)} s, {self.options.members} members{' with TLS' if self.cluster.certs else ''}, "
                 f"seed {self.options.seed}: linearizable")
 
     def all(self):
@@ -824,109 +856,6 @@ class Run:
         while not self.over():
             self.segment()
         say(self.summary())
-
-
-# --- Checks of their own. -------------------------------------------------------
-
-def start_load(c, seconds, writers, readers, members):
-    return subprocess.Popen([c.tool("client"), "load", str(seconds), str(writers), str(readers)] + [m.client for m in members],
-                            stdout=subprocess.PIPE, text=True)
-
-
-def p99_of(line):
-    return float(line.split()[7])
-
-
-def check_slowdisk(options, directory):
-    """A disk of 150 ms: no elections, fast local reads, shared syncs. A server
-    that has nothing to do is read beside it: its p99 is the machine's own."""
-    seconds, writers, readers = options.seconds or 60, 64, 6
-    c = Cluster(options, directory, 3, [])
-    idle = c.spare
-    try:
-        for m in c.members:
-            m.start()
-        idle.joining = f"{idle.name}=http://{idle.peer}"
-        idle.start(state="new")
-        c.wait_healthy()
-        for m in c.members:
-            m.control.set("delay_ms", 150)
-        leader = wait_for("a leader", 10, lambda: next((m for m in c.members if m.leads()), None))
-        syncs = lambda: leader.metric("etcd_disk_wal_fsync_duration_seconds_count")
-        changes = lambda: [m.metric("etcd_server_leader_changes_seen_total") for m in c.members]
-        term = lambda: [m.get("/v2/keys/")[1]["X-Raft-Term"] for m in c.members]
-        before, was = syncs(), (changes(), term())
-        beside = start_load(c, seconds, 0, readers // 3, [idle])
-        load = start_load(c, seconds, writers, readers, c.members)
-        line, idle_line = load.communicate()[0].strip(), beside.communicate()[0]
-        per_sync = int(line.split()[0]) / max(1, syncs() - before)
-        elected = (changes(), term()) != was or not leader.leads()
-        say(f"150 ms disk, {seconds} s, {writers} writers, {readers} readers: {line} ms (p99 of an idle server beside: "
-            f"{p99_of(idle_line):.3f}), {per_sync:.1f} writes a sync, {'ELECTIONS' if elected else 'no elections'}")
-        if elected or per_sync <= 1:
-            raise Failure("elections or lone syncs on a slow disk")
-        if p99_of(line) >= 5 and p99_of(idle_line) >= 2.5:
-            raise Undecided("reads are slow, but so are those of an idle server")
-        if p99_of(line) >= 5:
-            raise Failure("local reads wait for a slow disk")
-    finally:
-        c.stop()
-
-
-def plants(lines):
-    """Histories that are wrong, made from a good one: (what, lines)."""
-    ops = [line.split() for line in lines]
-    wrote = [i for i, f in enumerate(ops) if f[0] in "pcvi" and f[-1] == "ok"]
-    last = max(i for i, f in enumerate(ops) if f[0] == "r" and f[7] != "0" and
-               any(ops[w][6] == f[6] and int(ops[w][9]) < int(f[9]) for w in wrote) and i >= len(ops) - 12)
-    old = max(w for w in wrote if ops[w][6] == ops[last][6] and int(ops[w][9]) < int(ops[last][9]))
-    local = [i for i, f in enumerate(ops) if f[0] == "l"][-1]
-
-    def changed(i, **fields):
-        f = list(ops[i])
-        for at, value in fields.items():
-            f[int(at[1:])] = value
-        return lines[:i] + [" ".join(f) + "\n"] + lines[i + 1:]
-
-    yield "a stale read", changed(last, f7=ops[old][7], f9=ops[old][9])
-    yield "a lost write", changed(last, f7="0", f9="0")
-    yield "one index twice", changed(wrote[-1], f9=ops[wrote[-2]][9])
-    yield "a member that goes back", changed(local, f7="0", f9="0", f10="5")
-    yield "an answer that makes no sense", lines + ["! p answered 400\n"]
-
-
-def check_judge(options, directory):
-    c = Cluster(options, directory, 3, FAST)
-    try:
-        for m in c.members:
-            m.start()
-        c.wait_healthy()
-        history, lives = (os.path.join(directory, name) for name in ("good", "lives"))
-        client = subprocess.Popen([c.tool("client"), "record", history, "j", str(options.seed), "4", "400"] + [m.client for m in c.members])
-        time.sleep(4)
-        client.terminate()
-        if client.wait(60) != 0:
-            raise Failure("the clients failed")
-        c.write_lives(lives)
-        with open(history) as f:
-            lines = f.readlines()
-        judge = lambda path: subprocess.run([c.tool("judge"), path, lives], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode
-        if judge(history) != 0:
-            raise Failure("the judge refused a good history")
-        n = 0
-        for what, wrong in plants(lines):
-            path = os.path.join(directory, "wrong")
-            with open(path, "w") as f:
-                f.writelines(wrong)
-            if judge(path) != 1:
-                raise Failure(f"the judge did not see {what}")
-            n += 1
-        say(f"judge: a good history of {len(lines)} lines accepted, {n} spoilt ones refused")
-    finally:
-        c.stop()
-
-
-CHECKS = {"slowdisk": check_slowdisk, "judge": check_judge}
 
 
 def do_run(options, directory):
@@ -940,26 +869,31 @@ def do_run(options, directory):
         run.cluster.stop()
 
 
-def parse():
-    p = argparse.ArgumentParser(description="Faults on real processes; see the head of chaos.py.")
+def parser(description):
+    p = argparse.ArgumentParser(description=description)
     p.add_argument("--seed", type=int, default=int(time.time()) % 1000000, help="of all that is drawn")
+    p.add_argument("--tls", action="store_true", help="members and clients know each other by certificate")
+    p.add_argument("--etcd", default=os.path.join(TOP, "etcd"))
+    p.add_argument("--tools", default=os.path.join(TOP, os.environ.get("BUILD", "build/cc"), "tests/chaos"))
+    p.add_argument("--keep", action="store_true", help="keep the folder even if all is well")
+    return p
+
+
+def parse():
+    p = parser("Faults on real processes; see the head of chaos.py.")
     p.add_argument("--seconds", type=int, default=0, help="how long (300)")
     p.add_argument("--rounds", type=int, default=0, help="end after so many faults instead")
     p.add_argument("--only", default="", help="of " + ",".join(WEIGHTS))
     p.add_argument("--members", type=int, default=3, choices=[1, 3, 5, 7])
     p.add_argument("--threads", type=int, default=10, help="of the clients")
     p.add_argument("--rate", type=float, default=400, help="operations a second, of all clients")
-    p.add_argument("--check", choices=sorted(CHECKS))
     p.add_argument("--args", default="", help="more arguments for the members")
-    p.add_argument("--etcd", default=os.path.join(TOP, "etcd"))
-    p.add_argument("--tools", default=os.path.join(TOP, os.environ.get("BUILD", "build/cc"), "tests/chaos"))
-    p.add_argument("--keep", action="store_true", help="keep the folder even if all is well")
     p.add_argument("--verbose", "-v", action="store_true")
     options = p.parse_args()
     wrong = [k for k in options.only.split(",") if k and k not in WEIGHTS]
     if wrong:
         p.error(f"unknown faults: {' '.join(wrong)}")
-    if not options.check and not options.rounds:
+    if not options.rounds:
         options.seconds = options.seconds or 300
     return options
 
@@ -971,15 +905,15 @@ def unmount_below(directory):
                 libc.umount2(line.split()[1].encode(), 2)
 
 
-def main():
-    options = parse()
+def main(options, run):
+    """run(options, directory), and what becomes of the directory."""
     for number in signal.SIGTERM, signal.SIGINT, signal.SIGHUP:
         signal.signal(number, lambda n, _: sys.exit(128 + n))
     directory = tempfile.mkdtemp(prefix="etcd-chaos.")
     say(f"seed {options.seed}, {directory}")
     keep = True
     try:
-        CHECKS.get(options.check, do_run)(options, directory)
+        run(options, directory)
         keep = options.keep
     except (Failure, subprocess.SubprocessError) as e:
         say(f"FAILED: {e}; seed {options.seed}, see {directory}")
@@ -1008,4 +942,4 @@ def save(directory):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(parse(), do_run))

@@ -1,16 +1,20 @@
 /*
  * client.c - clients that put down all that they ask and are told.
  *
- *   client record FILE NAME SEED THREADS RATE HOST:PORT...
+ *   client record FILE NAME SEED THREADS RATE URL...
  *       THREADS threads do RATE operations a second together on the v2 keys
  *       /chaos/NAME/k0, k1... of all members until SIGTERM, then read each key
  *       once more; the history goes to FILE
  *   client record3 ...
  *       the same on the v3 keys chaos/NAME/k0..., with transactions for what has
  *       a condition, and now and then a compaction, which no history shows
- *   client load SECONDS WRITERS READERS HOST:PORT...
+ *   client load SECONDS WRITERS READERS URL...
  *       PUTs and local reads (each reader 100 a second); prints how many writes
  *       were acknowledged, and how long the reads took
+ *   client load3 ...
+ *       the same on v3 keys
+ *
+ * https: the folder CHAOS_CERTS holds ca.pem, client.pem and client.key.
  *
  * A HISTORY has a line for each operation,
  *
@@ -26,12 +30,10 @@
  * Another line, `C time connection member`, is for each connection, and
  * `! text` for an answer that makes no sense.
  */
-#include <arpa/inet.h>
+#include "../../secure.h"
+
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
-#include <netinet/tcp.h>
-#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -40,7 +42,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -51,6 +52,7 @@
 #define OPS_PER_KEY 250 /* then the next ones take their turn */
 #define KEYS_MAX 65536
 #define DIAL_MS 400
+#define SHAKE_MS 2000 /* for TLS, on top */
 #define ANSWER_MS 2500
 #define AVOID_MS 300   /* a member that cannot be reached */
 #define FINAL_MS 30000 /* for the last reads */
@@ -62,7 +64,7 @@ struct answer {
 };
 
 struct connection {
-    int fd;
+    struct net_stream *stream; /* NULL: none is open */
     unsigned number;
     int64_t avoid_until;
 };
@@ -82,8 +84,9 @@ struct key { /* what was last seen there, for conditions that may hold */
     uint64_t value, index;
 };
 
-static bool v3; /* record3 */
-static char *servers[MEMBERS_MAX];
+static bool v3; /* record3, load3 */
+static struct url servers[MEMBERS_MAX];
+static struct secure *secure; /* NULL: none of them speaks TLS */
 static int n_servers;
 static const char *name;
 static double rate;
@@ -133,44 +136,19 @@ static uint64_t random_below(struct thread *t, uint64_t n)
 
 /* --- HTTP. ---------------------------------------------------------------- */
 
-static bool wait_fd(int fd, short events, int64_t deadline)
+static struct net_stream *dial(const struct url *u)
 {
-    struct pollfd p = {.fd = fd, .events = events};
-    int64_t left = deadline - now_ns();
+    static const bool never;
+    int64_t deadline = now_ns() + (int64_t)DIAL_MS * MS;
+    struct err e;
+    struct net_stream *s = net_dial(u, deadline, &never, &e);
 
-    return left > 0 && poll(&p, 1, (int)(left / MS) + 1) == 1;
-}
-
-static bool finish_connect(int fd)
-{
-    int e = 0;
-    socklen_t n = sizeof(e);
-
-    return wait_fd(fd, POLLOUT, now_ns() + (int64_t)DIAL_MS * MS) &&
-           getsockopt(fd, SOL_SOCKET, SO_ERROR, &e, &n) == 0 && e == 0;
-}
-
-static int dial(const char *server)
-{
-    struct sockaddr_in a = {.sin_family = AF_INET};
-    char host[64];
-    int port, fd, on = 1;
-
-    if (sscanf(server, "%63[^:]:%d", host, &port) != 2)
-        return -1;
-    a.sin_port = htons((uint16_t)port);
-    inet_pton(AF_INET, host, &a.sin_addr);
-    fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0)
-        return -1;
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-    if ((connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0 &&
-         errno != EINPROGRESS) ||
-        !finish_connect(fd)) {
-        close(fd);
-        return -1;
+    deadline += (int64_t)SHAKE_MS * MS;
+    if (s && secure && secure_connect(secure, s, u, deadline, &e) < 0) {
+        net_close(s);
+        return NULL;
     }
-    return fd;
+    return s;
 }
 
 /* The number behind a name; `until` bounds where it is looked for. */
@@ -249,17 +227,17 @@ static bool parse_answer(char *text, size_t n, struct answer *a)
 }
 
 /* Ask, and read the answer: false if there is none, or none to understand. */
-static bool exchange(int fd, const char *ask, struct answer *a)
+static bool exchange(struct net_stream *s, const char *ask, struct answer *a)
 {
     int64_t deadline = now_ns() + (int64_t)ANSWER_MS * MS;
     char text[8192];
     size_t n = 0;
 
     *a = (struct answer){.status = -1};
-    if (send(fd, ask, strlen(ask), MSG_NOSIGNAL) != (ssize_t)strlen(ask))
+    if (net_write(s, ask, strlen(ask), deadline) < 0)
         return false;
-    while (n < sizeof(text) - 1 && wait_fd(fd, POLLIN, deadline)) {
-        ssize_t k = recv(fd, text + n, sizeof(text) - 1 - n, 0);
+    while (n < sizeof(text) - 1) {
+        ssize_t k = net_read(s, text + n, sizeof(text) - 1 - n, deadline);
 
         if (k <= 0)
             return false;
@@ -276,12 +254,12 @@ static struct connection *connection_to(struct thread *t, int member)
 {
     struct connection *c = &t->to[member];
 
-    if (c->fd >= 0)
+    if (c->stream)
         return c;
     if (now_ns() < c->avoid_until)
         return NULL;
-    c->fd = dial(servers[member]);
-    if (c->fd < 0) {
+    c->stream = dial(&servers[member]);
+    if (!c->stream) {
         c->avoid_until = now_ns() + (int64_t)AVOID_MS * MS;
         return NULL;
     }
@@ -293,8 +271,8 @@ static struct connection *connection_to(struct thread *t, int member)
 
 static void hang_up(struct connection *c)
 {
-    close(c->fd);
-    c->fd = -1;
+    net_close(c->stream);
+    c->stream = NULL;
 }
 
 /* --- Operations. ---------------------------------------------------------- */
@@ -521,7 +499,7 @@ static bool run(struct thread *t, const struct op *op, int member)
         return false;
     write_request(op, ask, sizeof(ask));
     called = now_ns();
-    if (!exchange(c->fd, ask, &a))
+    if (!exchange(c->stream, ask, &a))
         a.status = -1;
     returned = now_ns();
     outcome = outcome_of(op, &a);
@@ -556,7 +534,7 @@ static void compact(struct thread *t, int member)
     op.prev = last_revision > 50 ? last_revision - 50 : 0;
     pthread_mutex_unlock(&keys_mu);
     write_request(&op, ask, sizeof(ask));
-    if (c && op.prev && !exchange(c->fd, ask, &a))
+    if (c && op.prev && !exchange(c->stream, ask, &a))
         hang_up(c);
 }
 
@@ -612,8 +590,6 @@ static struct thread *start_threads(int n, uint64_t seed, void *(*loop)(void *))
     for (int i = 0; i < n; i++) {
         t[i].number = (unsigned)i;
         t[i].seed = (seed * 1000 + (uint64_t)i) * 2654435761u + 1;
-        for (int m = 0; m < MEMBERS_MAX; m++)
-            t[i].to[m].fd = -1;
         pthread_create(&t[i].thread, NULL, loop, &t[i]);
     }
     return t;
@@ -660,7 +636,7 @@ static void *write_loop(void *arg)
         write_request(&op, ask, sizeof(ask));
         if (!c)
             usleep(10000);
-        else if (!exchange(c->fd, ask, &a))
+        else if (!exchange(c->stream, ask, &a))
             hang_up(c);
         else
             t->count += a.status == 200 || a.status == 201;
@@ -688,7 +664,7 @@ static void *read_loop(void *arg)
         sleep_until(next);
         next += 1000000000 / READS_PER_S;
         began = now_ns();
-        if (c && exchange(c->fd, ask, &a))
+        if (c && exchange(c->stream, ask, &a))
             t->took[t->count++] = now_ns() - began;
         else if (c)
             hang_up(c);
@@ -745,22 +721,53 @@ static int do_load(int seconds, int writers, int readers)
     return 0;
 }
 
+static void use_certificates(void)
+{
+    const char *folder = getenv("CHAOS_CERTS");
+    char ca[512], cert[512], key[512];
+    struct secure_options o = {
+        .what = "client", .ca_file = ca, .cert_file = cert, .key_file = key};
+    struct err e;
+
+    snprintf(ca, sizeof(ca), "%s/ca.pem", folder ? folder : ".");
+    snprintf(cert, sizeof(cert), "%s/client.pem", folder ? folder : ".");
+    snprintf(key, sizeof(key), "%s/client.key", folder ? folder : ".");
+    secure = secure_new(&o, &e);
+    if (!secure) {
+        fprintf(stderr, "client: %s\n", e.msg);
+        exit(2);
+    }
+}
+
+static void add_server(const char *text)
+{
+    struct url *u = &servers[n_servers++];
+    struct err e;
+
+    if (url_parse(str_of(text), u, &e) < 0) {
+        fprintf(stderr, "client: %s: %s\n", text, e.msg);
+        exit(2);
+    }
+    if (url_is_tls(u) && !secure)
+        use_certificates();
+}
+
 int main(int argc, char **argv)
 {
     bool record = argc > 7 && strncmp(argv[1], "record", 6) == 0;
     int first = record ? 7 : 5, threads;
 
-    if (!record && (argc < 6 || strcmp(argv[1], "load") != 0)) {
+    if (!record && (argc < 6 || strncmp(argv[1], "load", 4) != 0)) {
         fprintf(stderr, "usage: see the head of client.c\n");
         return 2;
     }
     signal(SIGTERM, on_signal);
     signal(SIGINT, SIG_IGN);
+    v3 = strchr(argv[1], '3') != NULL;
     for (int i = first; i < argc && n_servers < MEMBERS_MAX; i++)
-        servers[n_servers++] = argv[i];
+        add_server(argv[i]);
     if (!record)
         return do_load(atoi(argv[2]), atoi(argv[3]), atoi(argv[4]));
-    v3 = strcmp(argv[1], "record3") == 0;
     name = argv[3];
     threads = atoi(argv[5]);
     rate = atof(argv[6]);

@@ -12,6 +12,8 @@
  *   link A B DELAY_US JITTER_US LOSS   frames from A to B; LOSS of 1000 are
  *                                      lost, 1000: the link is cut. Jitter
  *                                      makes them overtake each other
+ *   rate A B BYTES                     so many go from A to B in a second, and
+ *                                      what would wait for long is lost
  *   heal                               all links are good again
  *
  * It ends with its standard input, and with it all namespaces that nobody is
@@ -39,9 +41,12 @@
 #define MTU 9000
 #define HELD_MAX 20000
 #define LOST_ALL 1000
+#define QUEUE_NS 200000000 /* of a link with a rate */
 
 struct link {
     int64_t delay_ns, jitter_ns;
+    int64_t rate;    /* bytes a second; 0: no limit */
+    int64_t free_at; /* when the last frame's end has left, by that rate */
     unsigned loss;
 };
 
@@ -228,17 +233,34 @@ static void deliver(const struct frame *f)
         die("write a frame");
 }
 
+/* When the frame has left, or INT64_MAX: the queue is full. */
+static int64_t leaves_at(struct link *l, size_t n)
+{
+    int64_t now = now_ns();
+
+    if (!l->rate)
+        return now;
+    if (l->free_at > now + QUEUE_NS)
+        return INT64_MAX;
+    if (l->free_at < now)
+        l->free_at = now;
+    l->free_at += (int64_t)n * 1000000000 / l->rate;
+    return l->free_at;
+}
+
 static void carry(int from, struct frame *f)
 {
-    const struct link *l = &links[from][f->to];
+    struct link *l = &links[from][f->to];
 
     if (l->loss && random_below(LOST_ALL) < l->loss)
         return;
-    if (!l->delay_ns && !l->jitter_ns) {
+    if (!l->delay_ns && !l->jitter_ns && !l->rate) {
         deliver(f);
     } else if (n_held < HELD_MAX) {
-        f->due = now_ns() + l->delay_ns +
-                 (int64_t)random_below((uint64_t)l->jitter_ns);
+        f->due = leaves_at(l, f->n);
+        if (f->due == INT64_MAX)
+            return;
+        f->due += l->delay_ns + (int64_t)random_below((uint64_t)l->jitter_ns);
         hold(f);
     }
 }
@@ -278,7 +300,7 @@ static int deliver_due(void)
 
 static void obey(const char *line)
 {
-    long delay, jitter;
+    long delay, jitter, rate;
     unsigned loss;
     int a, b;
 
@@ -287,7 +309,12 @@ static void obey(const char *line)
     } else if (sscanf(line, "link %d %d %ld %ld %u", &a, &b, &delay, &jitter,
                       &loss) == 5 &&
                a >= 0 && a < n_ports && b >= 0 && b < n_ports) {
-        links[a][b] = (struct link){delay * 1000, jitter * 1000, loss};
+        links[a][b].delay_ns = delay * 1000;
+        links[a][b].jitter_ns = jitter * 1000;
+        links[a][b].loss = loss;
+    } else if (sscanf(line, "rate %d %d %ld", &a, &b, &rate) == 3 && a >= 0 &&
+               a < n_ports && b >= 0 && b < n_ports) {
+        links[a][b].rate = rate;
     } else {
         fprintf(stderr, "wire: what is \"%s\"?\n", line);
         exit(1);
