@@ -127,6 +127,17 @@ static void load_system_roots(struct x509_certs *out)
         (void)load_roots(system_roots[i], out, NULL);
 }
 
+/* Each file alone is well: it takes both to say what is wrong. */
+static bool is_mismatch(const struct buf *key_pem)
+{
+    struct pk_private key;
+
+    if (x509_key_load(buf_str(key_pem), &key, NULL) < 0)
+        return false;
+    pk_wipe(&key);
+    return true;
+}
+
 static int load_pair(const char *cert, const char *key, struct x509_pair *out,
                      struct err *e)
 {
@@ -138,7 +149,10 @@ static int load_pair(const char *cert, const char *key, struct x509_pair *out,
         rc = read_file(key, X509_FILE_MAX, &key_pem, e);
     if (rc == 0) {
         rc = x509_load_pair(buf_str(&cert_pem), buf_str(&key_pem), out, &why);
-        if (rc < 0)
+        if (rc == X509_EKEY && is_mismatch(&key_pem))
+            rc = err_set(e, SECURE_EFILE, "%s: %s (the certificate is in %s)",
+                         key, why.msg, cert);
+        else if (rc < 0)
             rc = blame(e, rc == X509_EKEY ? key : cert, &why);
     }
     buf_release(&cert_pem);
