@@ -66,10 +66,12 @@ enum out_body {
 
 struct http_exchange {
     struct http_server *server;
-    struct http_exchange *prev, *next; /* server->mu */
-    atomic_bool idle;                  /* between two requests */
-    bool sniffed;                      /* it is HTTP/1 */
-    int schemes;                       /* of its listener: NET_PLAIN, NET_TLS */
+    struct http_exchange *prev, *next;           /* server->mu */
+    struct http_exchange *half_prev, *half_next; /* likewise */
+    bool half_open;                              /* likewise: it shakes hands */
+    atomic_bool idle;                            /* between two requests */
+    bool sniffed;                                /* it is HTTP/1 */
+    int schemes; /* of its listener: NET_PLAIN, NET_TLS */
 
     struct http_in in;
     struct http_head head;
@@ -116,7 +118,10 @@ struct http_server {
     pthread_cond_t changed;      /* mu; a connection ended, or stopping */
     struct http_exchange *conns; /* mu */
     atomic_size_t n_conns;       /* written under mu */
-    atomic_uint n_half_open;     /* handshakes under way */
+
+    /* mu. Those that shake hands, linked by half_prev and half_next. */
+    struct http_exchange *half_oldest, *half_newest;
+    size_t n_half_open;
 };
 
 /* --- The budget of memory. ---------------------------------------------- */
@@ -1267,14 +1272,67 @@ static bool looks_like_http(const char *p, ssize_t n)
     return false;
 }
 
-static bool shake_hands(struct http_exchange *x, int64_t deadline_ns)
+static size_t half_open_max(const struct http_server *s)
+{
+    size_t half = s->o.conns_max / 2;
+
+    return half && half < HTTP_HALF_OPEN_MAX ? half : HTTP_HALF_OPEN_MAX;
+}
+
+static void half_open_leave_locked(struct http_exchange *x)
 {
     struct http_server *s = x->server;
-    bool ok = false;
 
-    if (atomic_fetch_add(&s->n_half_open, 1) < HTTP_HALF_OPEN_MAX)
-        ok = secure_accept(s->o.secure, x->in.stream, deadline_ns) == 0;
-    atomic_fetch_sub(&s->n_half_open, 1);
+    if (!x->half_open)
+        return;
+    x->half_open = false;
+    s->n_half_open--;
+    *(x->half_prev ? &x->half_prev->half_next : &s->half_oldest) = x->half_next;
+    *(x->half_next ? &x->half_next->half_prev : &s->half_newest) = x->half_prev;
+}
+
+/* One too many ends the oldest, not the newcomer: handshakes are quick, and who
+ * holds places with unfinished ones would else keep all others out. */
+static void half_open_enter(struct http_exchange *x)
+{
+    struct http_server *s = x->server;
+
+    pthread_mutex_lock(&s->mu);
+    if (s->n_half_open >= half_open_max(s)) {
+        net_shutdown(s->half_oldest->in.stream);
+        half_open_leave_locked(s->half_oldest);
+    }
+    x->half_open = true;
+    x->half_prev = s->half_newest;
+    x->half_next = NULL;
+    *(x->half_prev ? &x->half_prev->half_next : &s->half_oldest) = x;
+    s->half_newest = x;
+    s->n_half_open++;
+    pthread_mutex_unlock(&s->mu);
+}
+
+static void half_open_leave(struct http_exchange *x)
+{
+    pthread_mutex_lock(&x->server->mu);
+    half_open_leave_locked(x);
+    pthread_mutex_unlock(&x->server->mu);
+}
+
+static bool shake_hands(struct http_exchange *x)
+{
+    int64_t deadline_ns = sys_mono_ns() + SECURE_HANDSHAKE_MS * NS_PER_MS;
+    char first[SNIFF_MAX];
+    bool ok = false;
+    ssize_t n;
+
+    if (net_wait_readable(x->in.stream, deadline_ns) < 0)
+        return false;
+    n = net_peek(x->in.stream, first, sizeof(first));
+    if (looks_like_http(first, n)) {
+        refuse_plain(x);
+        return false;
+    }
+    ok = secure_accept(x->server->o.secure, x->in.stream, deadline_ns) == 0;
     if (!ok)
         linger(x); /* so that the client reads why */
     return ok;
@@ -1286,23 +1344,23 @@ static bool shake_hands(struct http_exchange *x, int64_t deadline_ns)
  */
 static bool open_connection(struct http_exchange *x)
 {
-    bool both = (x->schemes & NET_PLAIN) != 0;
-    int64_t ms = both ? x->server->o.idle_ms : SECURE_HANDSHAKE_MS;
-    char first[SNIFF_MAX];
-    ssize_t n;
+    int64_t idle_ns = x->server->o.idle_ms * NS_PER_MS;
+    uint8_t first;
+    bool ok;
 
     if (!(x->schemes & NET_TLS))
         return true;
-    if (net_wait_readable(x->in.stream, sys_mono_ns() + ms * NS_PER_MS) < 0)
-        return false;
-    n = net_peek(x->in.stream, first, sizeof(first));
-    if (both && (n <= 0 || first[0] != TLS_FIRST_BYTE))
-        return n > 0;
-    if (looks_like_http(first, n)) {
-        refuse_plain(x);
-        return false;
+    if (x->schemes & NET_PLAIN) {
+        if (net_wait_readable(x->in.stream, sys_mono_ns() + idle_ns) < 0 ||
+            net_peek(x->in.stream, &first, 1) <= 0)
+            return false;
+        if (first != TLS_FIRST_BYTE)
+            return true;
     }
-    return shake_hands(x, sys_mono_ns() + SECURE_HANDSHAKE_MS * NS_PER_MS);
+    half_open_enter(x);
+    ok = shake_hands(x);
+    half_open_leave(x);
+    return ok;
 }
 
 static void *conn_main(void *arg)
@@ -1435,7 +1493,6 @@ int http_server_start(struct net_listener *listeners, size_t n,
     s->budget.left = s->o.large_max;
     atomic_init(&s->stopping, false);
     atomic_init(&s->n_conns, 0);
-    atomic_init(&s->n_half_open, 0);
     pthread_mutex_init(&s->mu, NULL);
     sys_cond_init(&s->changed);
     s->acceptors = xcalloc(n, sizeof(*s->acceptors));

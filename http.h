@@ -11,8 +11,8 @@
  * 4 KB, trailer 4 KB, 20 s for a head once its first byte came, 15 min idle,
  * 30 s without progress while reading a body or writing a response. What large
  * heads and bodies take together is bounded, too (struct http_budget). With TLS,
- * 10 s for a handshake, and HTTP_HALF_OPEN_MAX of them at a time: who comes then
- * is turned away.
+ * 10 s for a handshake, and HTTP_HALF_OPEN_MAX of them at a time, or half of
+ * conns_max if that is less: who comes then ends the one that began first.
  */
 #ifndef HTTP_H
 #define HTTP_H

@@ -17,6 +17,7 @@
 
 #include <arpa/inet.h>
 #include <assert.h>
+#include <ctype.h>
 #include <inttypes.h>
 #include <netinet/in.h>
 #include <stdio.h>
@@ -25,7 +26,7 @@
 
 #define LOOK_NS NS_PER_S
 #define QUIET_NS (60 * NS_PER_S) /* between two lines that say the same */
-#define LINES 32                 /* that are remembered for it */
+#define LINES 32                 /* that are remembered for it, and the most */
 #define SUITES_MAX 32
 #define LOOKUP_MS 2000
 #define DAY_S 86400
@@ -126,6 +127,17 @@ static void load_system_roots(struct x509_certs *out)
         (void)load_roots(system_roots[i], out, NULL);
 }
 
+/* Each file alone is well: it takes both to say what is wrong. */
+static bool is_mismatch(const struct buf *key_pem)
+{
+    struct pk_private key;
+
+    if (x509_key_load(buf_str(key_pem), &key, NULL) < 0)
+        return false;
+    pk_wipe(&key);
+    return true;
+}
+
 static int load_pair(const char *cert, const char *key, struct x509_pair *out,
                      struct err *e)
 {
@@ -137,7 +149,10 @@ static int load_pair(const char *cert, const char *key, struct x509_pair *out,
         rc = read_file(key, X509_FILE_MAX, &key_pem, e);
     if (rc == 0) {
         rc = x509_load_pair(buf_str(&cert_pem), buf_str(&key_pem), out, &why);
-        if (rc < 0)
+        if (rc == X509_EKEY && is_mismatch(&key_pem))
+            rc = err_set(e, SECURE_EFILE, "%s: %s (the certificate is in %s)",
+                         key, why.msg, cert);
+        else if (rc < 0)
             rc = blame(e, rc == X509_EKEY ? key : cert, &why);
     }
     buf_release(&cert_pem);
@@ -636,7 +651,8 @@ static int check_origin(const struct x509_cert *cert, const char *peer,
 
 /* --- Handshakes. ------------------------------------------------------------ */
 
-/* Has this not been said within the last minute? */
+/* Has this not been said within the last minute? Digits are left out: the time
+ * is in some texts. When the table is full of other lines, nothing is news. */
 static bool is_news(struct secure *c, struct str address, const char *text)
 {
     uint64_t h = 14695981039346656037u; /* FNV-1a */
@@ -647,7 +663,8 @@ static bool is_news(struct secure *c, struct str address, const char *text)
     for (size_t i = 0; i < address.n; i++)
         h = (h ^ (uint8_t)address.p[i]) * 1099511628211u;
     for (; *text; text++)
-        h = (h ^ (uint8_t)*text) * 1099511628211u;
+        if (!isdigit((unsigned char)*text))
+            h = (h ^ (uint8_t)*text) * 1099511628211u;
     pthread_mutex_lock(&c->mu);
     for (size_t i = 0; i < LINES; i++) {
         struct said *s = &c->said[i];
@@ -657,6 +674,7 @@ static bool is_news(struct secure *c, struct str address, const char *text)
         if (s->when_ns < oldest->when_ns)
             oldest = s;
     }
+    news = news && (!oldest->hash || now - oldest->when_ns >= QUIET_NS);
     if (news)
         *oldest = (struct said){h, now};
     pthread_mutex_unlock(&c->mu);

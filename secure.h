@@ -55,7 +55,7 @@ extern const bool secure_available; /* false: built without TLS */
 /*
  * The server's half, on the connection's thread: shakes hands and looks at the
  * certificate. 0; or NET_E* after the log was told, as etcd tells it, but the
- * same of the same address only once a minute.
+ * same of the same address only once a minute, and 32 lines in a minute at most.
  */
 int secure_accept(struct secure *c, struct net_stream *s, int64_t deadline_ns);
 /*

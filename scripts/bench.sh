@@ -1,9 +1,9 @@
 #!/bin/sh
 # Speed and size beside real etcd, in one run on one machine:
 #
-#   scripts/bench.sh [SECONDS] [v2|v3]
+#   scripts/bench.sh [SECONDS] [v2|v3|tls]
 #
-# Needs wrk, h2load and etcd (etcd-server). QUICK=1 is a smoke test: one round,
+# Needs wrk, h2load and etcd (etcd-server); for tls openssl, too. QUICK=1 is a smoke test: one round,
 # and a hundredth of the keys and watchers.
 #
 # Each figure is taken from ours and from theirs in turn, both with fsync as
@@ -23,6 +23,7 @@ THEIRS=${THEIRS:-$(command -v etcd)}
 tool=$top/build/cc/tests/benchtool
 v3tool=$top/build/cc/tests/benchv3
 freeport=$top/build/cc/tests/freeport
+web=http tls_flags=''
 dir=$(mktemp -d "${TMPDIR:-/tmp}/etcd-bench.XXXXXX") || exit 1
 pids='' burners=''
 trap 'for p in $pids $burners; do kill -9 $p 2>/dev/null; done; wait 2>/dev/null; rm -rf "$dir"' EXIT
@@ -47,7 +48,7 @@ up() { # WHICH COUNT: start 1 or 3 nodes; their client ports are in $ports
 	set -- $("$freeport" $((2 * count)))
 	ports='' cluster='' i=1 all="$*"
 	for p in $all; do
-		[ $((i % 2)) = 0 ] && cluster="$cluster,n$((i / 2))=http://127.0.0.1:$p"
+		[ $((i % 2)) = 0 ] && cluster="$cluster,n$((i / 2))=$web://127.0.0.1:$p"
 		i=$((i + 1))
 	done
 	i=1
@@ -55,16 +56,16 @@ up() { # WHICH COUNT: start 1 or 3 nodes; their client ports are in $ports
 	pids=
 	while [ $# -gt 0 ]; do
 		ETCD_UNSUPPORTED_ARCH=$(uname -m) "$bin" --enable-v2 --name "n$i" --data-dir "$dir/$which.$i" \
-			--listen-client-urls "http://127.0.0.1:$1" --advertise-client-urls "http://127.0.0.1:$1" \
-			--listen-peer-urls "http://127.0.0.1:$2" --initial-advertise-peer-urls "http://127.0.0.1:$2" \
-			--initial-cluster "${cluster#,}" >"$dir/$which.$i.log" 2>&1 &
+			--listen-client-urls "$web://127.0.0.1:$1" --advertise-client-urls "$web://127.0.0.1:$1" \
+			--listen-peer-urls "$web://127.0.0.1:$2" --initial-advertise-peer-urls "$web://127.0.0.1:$2" \
+			--initial-cluster "${cluster#,}" $tls_flags >"$dir/$which.$i.log" 2>&1 &
 		pids="$pids $!"
 		ports="$ports $1"
 		shift 2
 		i=$((i + 1))
 	done
 	for p in $ports; do
-		until curl -s -m 2 "http://127.0.0.1:$p/health" | grep -q true; do sleep 0.1; done
+		until curl -sk -m 2 "$web://127.0.0.1:$p/health" | grep -q true; do sleep 0.1; done
 	done
 }
 
@@ -173,8 +174,8 @@ fi
 # --- v3. ---------------------------------------------------------------------
 
 h2() { # BODY METHOD CONNECTIONS STREAMS: calls/s on $rate
-	rate=$(h2load -D "$secs" -c "$3" -m "$4" -d "$dir/$1" -H 'content-type: application/grpc' -H 'te: trailers' \
-		"http://127.0.0.1:$port/etcdserverpb.$2" 2>/dev/null | awk '/^finished in/ {print $4}')
+	rate=$(h2load --npn-list=h2 -D "$secs" -c "$3" -m "$4" -d "$dir/$1" -H 'content-type: application/grpc' \
+		-H 'te: trailers' "$web://127.0.0.1:$port/etcdserverpb.$2" 2>/dev/null | awk '/^finished in/ {print $4}')
 }
 
 note() { echo "$2" >>"$dir/$which-$1"; } # NAME VALUE
@@ -254,7 +255,7 @@ many_keys() { # memory, a checkpoint, a read of all, restarts: with $keys keys
 three() { # to the leader of three
 	up $which 3
 	for p in $ports; do
-		curl -s "http://127.0.0.1:$p/v2/stats/leader" | grep -q followers && port=$p
+		curl -sk "$web://127.0.0.1:$p/v2/stats/leader" | grep -q followers && port=$p
 	done
 	h2 put KV/Put 1 1
 	note v3three1 "$rate"
@@ -263,9 +264,13 @@ three() { # to the leader of three
 	down
 }
 
-measure_v3() {
+bodies() {
 	"$v3tool" body put bench/k1 100 >"$dir/put"
 	"$v3tool" body range bench/k1 >"$dir/range"
+}
+
+measure_v3() {
+	bodies
 	"$v3tool" body range bench/k1 serializable >"$dir/serializable"
 	"$v3tool" body txn 100 256 >"$dir/txn"
 	"$v3tool" body range fill/ fill0 >"$dir/all"
@@ -310,15 +315,105 @@ report_v3() {
 	both '... RSS at most after these' restart_rss MB LESS
 }
 
+# --- TLS. --------------------------------------------------------------------
+
+certificate() { # KEY...: $dir/tls.pem and .key, by their own authority
+	openssl req -x509 -newkey "$@" -nodes -days 30 -subj /CN=bench -addext subjectAltName=IP:127.0.0.1 \
+		-keyout "$dir/tls.key" -out "$dir/tls.pem" 2>/dev/null
+	tls_flags="--cert-file $dir/tls.pem --key-file $dir/tls.key --peer-cert-file $dir/tls.pem \
+		--peer-key-file $dir/tls.key --peer-trusted-ca-file $dir/tls.pem"
+}
+
+# Full handshakes for $secs, from two clients: how many a second, and what one
+# costs the server.
+handshakes() { # NAME VERSION
+	port=${ports# } before=$(cpu_ms)
+	for i in 1 2; do
+		openssl s_time -connect "127.0.0.1:$port" -new -time "$secs" "-tls1_$2" >"$dir/time$i" 2>&1 &
+		eval "timer$i=\$!"
+	done
+	wait $timer1 $timer2
+	n=$(awk '/connections in .* real/ {n += $1} END {print n}' "$dir/time1" "$dir/time2")
+	note "$1" "$(awk -v n="$n" -v s="$secs" 'BEGIN {print n / s}')"
+	note "$1cpu" "$(awk -v a="$before" -v b="$(cpu_ms)" -v n="$n" 'BEGIN {print (b - a) * 1000 / n}')"
+}
+
+cpu_ms() { awk -v hz="$(getconf CLK_TCK)" '{print ($14 + $15) * 1000 / hz}' "/proc/${pids# }/stat"; }
+
+tls_one() {
+	certificate ec -pkeyopt ec_paramgen_curve:P-256
+	up $which 1
+	port=${ports# }
+	sleep 0.5
+	note tlsrss "$(awk '/VmRSS/ {print $2 / 1024}' "/proc/${pids# }/status")"
+	handshakes shake2 2
+	handshakes shake3 3
+	for shape in '1 1' '8 32'; do
+		h2 put KV/Put $shape
+		note "tlsput${shape% *}" "$rate"
+		h2 range KV/Range $shape
+		note "tlsrange${shape% *}" "$rate"
+	done
+	curl -sk -o /dev/null -X PUT -d value=x "https://127.0.0.1:$port/v2/keys/bench/k1"
+	for c in 1 64; do
+		load $c -s "$dir/put.lua" "https://127.0.0.1:$port"
+		note "tlsv2put$c" "$rate"
+		load $c "https://127.0.0.1:$port/v2/keys/bench/k1"
+		note "tlsv2get$c" "$rate"
+	done
+	down
+	certificate rsa:2048
+	up $which 1
+	handshakes shakersa 3
+	down
+}
+
+measure_tls() {
+	bodies
+	web=https
+	for _ in $(seq "$rounds"); do
+		for which in OURS THEIRS; do
+			tls_one
+			certificate ec -pkeyopt ec_paramgen_curve:P-256
+			three
+		done
+	done
+	web=http tls_flags=''
+}
+
+report_tls() {
+	for kind in 'shake3 TLS 1.3, P-256' 'shake2 TLS 1.2, P-256' 'shakersa TLS 1.3, RSA 2048'; do
+		both "full handshakes, ${kind#* }" "${kind%% *}" /s MORE
+		both "... and the server's CPU time for one" "${kind%% *}cpu" us LESS
+	done
+	for c in 1 8; do
+		shape="$([ $c = 1 ] && echo '1 connection, 1 stream' || echo '8 connections, 32 streams each')"
+		both "TLS, v3 Put, $shape" tlsput$c /s MORE
+		both "TLS, v3 Range, linearizable, $shape" tlsrange$c /s MORE
+	done
+	for c in 1 64; do
+		both "TLS, v2 PUT, $c connections" tlsv2put$c /s MORE
+		both "TLS, v2 GET, $c connections" tlsv2get$c /s MORE
+	done
+	both 'TLS everywhere, three nodes, v3 Put, 1 connection, 1 stream' v3three1 /s MORE
+	both 'TLS everywhere, three nodes, v3 Put, 8 connections, 32 streams each' v3three8 /s MORE
+	both 'TLS, idle RSS' tlsrss MB LESS
+}
+
 echo "ours: $("$OURS" --version | head -n 1); theirs: $("$THEIRS" --version | head -n 1); $(nproc) cores; wrk for ${secs}s, median of $rounds"
 echo
 echo '| figure | ours | etcd | ratio |'
 echo '| --- | --- | --- | --- |'
-if [ "$part" != v2 ]; then
+if [ "$part" != v2 ] && [ "$part" != tls ]; then
 	measure_v3
 	report_v3
+	rm -f "$dir"/*-v3*
 fi
-if [ "$part" = v3 ]; then exit 0; fi
+if [ "$part" != v2 ] && [ "$part" != v3 ]; then
+	measure_tls
+	report_tls
+fi
+if [ "$part" = v3 ] || [ "$part" = tls ]; then exit 0; fi
 measure 1
 for c in 1 64; do
 	row "v2 PUT, $c connections" "$(get OURS-put$c)" "$(get THEIRS-put$c)" /s MORE

@@ -128,18 +128,23 @@ stop m4
 
 # With a certificate of another authority, or another name where names count.
 # shellcheck disable=SC2046
+for f in m1 m2 m3; do
+	echo ' m4 starts' >>$f.log
+done
 run m4 "$c4" "$p4" $(files strange stranger)
 wait_for 5 grep -q 'x509: certificate signed by unknown authority' m4.log
 wait_for 5 grep -q 'rejected connection from .*certificate' m1.log
 sleep 3
+# In a minute a line of each who is dialled, and of the stranger one for each of
+# three members and of four ways to dial: there are dozens of attempts a second.
 for f in m1 m2 m3; do
-	n=$(grep -c 'rejected connection' $f.log)
-	[ "$n" -le 6 ] || {
+	n=$(sed -n '/ m4 starts/,$p' $f.log | grep -c 'rejected connection')
+	[ "$n" -le 2 ] || {
 		echo "$f logged $n refusals"
 		failed=1
 	}
 done
-[ "$(grep -c 'unknown authority' m4.log)" -le 40 ] || {
+[ "$(grep -c 'unknown authority' m4.log)" -le 12 ] || {
 	echo "m4 logged $(grep -c 'unknown authority' m4.log) failures"
 	failed=1
 }
@@ -147,7 +152,7 @@ stop m4
 # shellcheck disable=SC2046
 run m4 "$c4" "$p4" $(files named ca)
 wait_for 5 grep -q 'rejected connection from .*client certificate authentication failed' m3.log
-wait_for 5 has "$c4" k39 v # the others take it
+wait_for 20 has "$c4" k39 v # the others take it
 check OK ctl --endpoints "$c1" put last v
 stop m4
 for m in m1 m2 m3; do
@@ -165,4 +170,30 @@ done
 check OK ctl --endpoints "$c2" put k v
 check 'auto1/fixtures/peer/cert.pem
 auto1/fixtures/peer/key.pem' ls auto1/fixtures/peer/cert.pem auto1/fixtures/peer/key.pem
+for m in m1 m2 m3; do
+	stop $m
+done
+
+# --- Found by way of a service with https, whose authority is the system's. -------------
+
+leaf service ca 30 $here
+service=https://${c4#http://}
+start service --data-dir service --listen-client-urls "$service" --advertise-client-urls "$service" \
+	--listen-peer-urls "http://${p4#https://}" --initial-advertise-peer-urls "http://${p4#https://}" \
+	--initial-cluster "service=http://${p4#https://}" --cert-file service.pem --key-file service.key
+wait_for 10 curl -fsS --cacert ca.pem "$service/health"
+curl -sS --cacert ca.pem "$service/v2/keys/_etcd/registry/here/_config/size" -X PUT -d value=2 >/dev/null
+rm m1.log
+# shellcheck disable=SC2046
+run m1 "$c1" "$p1" --data-dir found1 --discovery "$service/v2/keys/_etcd/registry/here" $(files member ca)
+wait_for 20 grep -q 'x509: certificate signed by unknown authority' m1.log
+stop m1
+export SSL_CERT_FILE="$dir/ca.pem"
+for i in 1 2; do
+	eval "run m$i \$c$i \$p$i --data-dir found$i --discovery $service/v2/keys/_etcd/registry/here $(files member ca)"
+done
+for c in $c1 $c2; do
+	wait_for 20 healthy "$c"
+done
+check OK ctl --endpoints "$c2" put k v
 finish

@@ -4,6 +4,11 @@
  *
  *   tlstool server PORT OPTION...        serves a connection: echoes
  *   tlstool client PORT OPTION...       sends a line, expects it back
+ *   tlstool half PORT OPTION...         holds n= unfinished handshakes: silent
+ *                    ones, whole first messages, byte by byte; and for seconds=
+ *                    is a client beside them. Prints its p50, p99 and longest ms
+ *   tlstool idle PORT OPTION...         n= connections after a request of each;
+ *                    prints the memory of the server pid= in KB for each
  *
  *   cert=FILE key=FILE ca=FILE name=NAME auth=request|require skip=1 alpn=A,B
  *   min=1.2|1.3 max=1.2|1.3 suites=A,B groups=P-256,X25519
@@ -13,8 +18,8 @@
  *   update=1    new keys, both ways, after each piece that is sent
  *   run=CMD     a server runs this by sh, with PORT in the environment
  *
- * Prints "ok TLS1.3 SUITE alpn=h2 name=N peer=CN" and exits 0, or the engine's
- * error. Only on 127.0.0.1.
+ * Server and client print "ok TLS1.3 SUITE alpn=h2 name=N peer=CN" and exit 0, or
+ * the engine's error. Only on 127.0.0.1.
  */
 #include "sys.h"
 #include "tls.h"
@@ -23,7 +28,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <signal.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -397,21 +405,228 @@ static bool server(const char *port, struct tls_config *config)
     return good;
 }
 
-static bool client(const char *port, struct tls_config *config)
+static int dial(const char *port)
 {
     struct sockaddr_in a = address(port);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), yes = 1;
 
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes));
+    if (fd >= 0 && connect(fd, (struct sockaddr *)&a, sizeof(a)) == 0)
+        return fd;
+    close(fd);
+    return -1;
+}
+
+static bool client(const char *port, struct tls_config *config)
+{
     for (int i = 0; i < 100; i++) {
-        int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        int fd = dial(port);
 
-        if (connect(fd, (struct sockaddr *)&a, sizeof(a)) == 0)
+        if (fd >= 0)
             return serve(fd, config, TLS_CLIENT);
-        close(fd);
         sys_sleep_ms(50); /* it may not listen yet */
     }
     err_sys(&e, -1, "connect");
     die(port);
     return false;
+}
+
+/* --- Many connections. ---------------------------------------------------- */
+
+#define DELAYS_MAX 100000
+#define TURN_MS 20
+
+static size_t number(const char *name, size_t otherwise)
+{
+    return option(name) ? strtoul(option(name), NULL, 10) : otherwise;
+}
+
+static void many_files(void)
+{
+    struct rlimit r;
+
+    getrlimit(RLIMIT_NOFILE, &r);
+    r.rlim_cur = r.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &r);
+}
+
+struct half {
+    int fd; /* -1: to be opened */
+    struct tls *t;
+    size_t turns;
+};
+
+/* One of three stays silent, one stops behind its first message, one sends
+ * that a byte at a time. */
+static void half_turn(struct half *h, size_t kind, const char *port,
+                      struct tls_config *config)
+{
+    struct str hello;
+    char scratch[1024];
+    size_t n;
+
+    if (h->fd < 0) {
+        tls_free(h->t);
+        h->t = tls_new(config, TLS_CLIENT, NULL, 0);
+        h->turns = 0;
+        h->fd = dial(port);
+        return;
+    }
+    hello = tls_output(h->t);
+    n = kind == 0 ? 0 : kind == 1 ? hello.n : hello.n > 0;
+    if (h->turns++ < hello.n && n) {
+        send(h->fd, hello.p, n, MSG_NOSIGNAL | MSG_DONTWAIT);
+        tls_sent(h->t, n);
+    }
+    if (recv(h->fd, scratch, sizeof(scratch), MSG_DONTWAIT) == 0) {
+        close(h->fd);
+        h->fd = -1;
+    }
+}
+
+/* Until it is killed. */
+static void hold_half(const char *port, struct tls_config *config, size_t n,
+                      int ready)
+{
+    struct half *all = xcalloc(n, sizeof(*all));
+
+    for (size_t i = 0; i < n; i++)
+        all[i].fd = -1;
+    for (size_t turn = 0;; turn++) {
+        for (size_t i = 0; i < n; i++)
+            half_turn(&all[i], i % 3, port, config);
+        if (turn == 1 && write(ready, "", 1) < 0)
+            return;
+        sys_sleep_ms(TURN_MS);
+    }
+}
+
+static int compare_delays(const void *a, const void *b)
+{
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+
+    return (x > y) - (x < y);
+}
+
+static bool visit(const char *port, struct tls_config *config)
+{
+    struct conn c = {.fd = dial(port)};
+    bool good;
+
+    if (c.fd < 0)
+        return false;
+    c.t = tls_new(config, TLS_CLIENT, NULL, sys_wall_ns() / NS_PER_S);
+    good = get(&c);
+    if (!good)
+        report(&c, good);
+    tls_free(c.t);
+    buf_release(&c.in);
+    buf_release(&c.got);
+    close(c.fd);
+    return good;
+}
+
+/* New connections of an honest client, one after the other. */
+static bool measure(const char *port, struct tls_config *config)
+{
+    int64_t *delays = xcalloc(DELAYS_MAX, sizeof(*delays));
+    int64_t end =
+        sys_mono_ns() + (int64_t)number("seconds", 3) * (int64_t)NS_PER_S;
+    size_t n = 0, lost = 0;
+
+    while (sys_mono_ns() < end && n < DELAYS_MAX) {
+        int64_t began = sys_mono_ns();
+
+        lost += !visit(port, config);
+        delays[n++] = sys_mono_ns() - began;
+        sys_sleep_ms(1);
+    }
+    qsort(delays, n, sizeof(*delays), compare_delays);
+    printf("p50 %.1f p99 %.1f max %.1f ms, %zu requests, %zu lost\n",
+           (double)delays[n / 2] / 1e6, (double)delays[n * 99 / 100] / 1e6,
+           (double)delays[n - 1] / 1e6, n, lost);
+    free(delays);
+    return lost == 0;
+}
+
+static bool half(const char *port, struct tls_config *config)
+{
+    int ready[2];
+    bool good;
+    char one;
+    pid_t pid;
+
+    many_files();
+    if (pipe2(ready, O_CLOEXEC) < 0)
+        return false;
+    pid = fork();
+    if (pid == 0) {
+        hold_half(port, config, number("n", 1000), ready[1]);
+        _exit(1);
+    }
+    close(ready[1]);
+    good = read(ready[0], &one, 1) == 1 && measure(port, config);
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+    return good;
+}
+
+static long memory_kb(const char *pid)
+{
+    char *path = xasprintf("/proc/%s/statm", pid);
+    struct buf b = {0};
+    long pages = 0, unused;
+
+    if (sys_read_file(path, 4096, &b, &e) < 0)
+        die(path);
+    sscanf(buf_z(&b), "%ld %ld", &unused, &pages);
+    buf_release(&b);
+    free(path);
+    return pages * (sysconf(_SC_PAGESIZE) / 1024);
+}
+
+static bool idle(const char *port, struct tls_config *config)
+{
+    static const char request[] = "GET /health HTTP/1.1\r\nHost: x\r\n\r\n";
+    size_t n = number("n", 1000);
+    struct conn *all = xcalloc(n, sizeof(*all));
+    const char *pid = option("pid");
+    long before = memory_kb(pid);
+
+    many_files();
+    for (size_t i = 0; i < n; i++) {
+        struct conn *c = &all[i];
+
+        c->fd = dial(port);
+        c->t = tls_new(config, TLS_CLIENT, NULL, sys_wall_ns() / NS_PER_S);
+        if (!handshake(c) || !send_all(c, STR(request)))
+            return false;
+        while (!c->got.len)
+            if (!fill(c))
+                return false;
+    }
+    sys_sleep_ms(3000); /* for the server to give back what it can */
+    printf("%ld KB before, %.1f KB for each\n", before,
+           (double)(memory_kb(pid) - before) / (double)n);
+    for (size_t i = 0; i < n; i++) {
+        tls_free(all[i].t);
+        buf_release(&all[i].in);
+        buf_release(&all[i].got);
+        close(all[i].fd);
+    }
+    free(all);
+    return true;
+}
+
+static bool act(const char *role, const char *port, struct tls_config *config)
+{
+    if (strcmp(role, "server") == 0)
+        return server(port, config);
+    if (strcmp(role, "half") == 0)
+        return half(port, config);
+    if (strcmp(role, "idle") == 0)
+        return idle(port, config);
+    return client(port, config);
 }
 
 int main(int argc, char **argv)
@@ -420,15 +635,14 @@ int main(int argc, char **argv)
     bool good;
 
     if (argc < 3) {
-        fprintf(stderr, "usage: tlstool server|client PORT OPTION=VALUE...\n");
+        fprintf(stderr, "usage: tlstool ROLE PORT OPTION=VALUE...\n");
         return 2;
     }
     alarm(LIFE_S);
     options = argv + 3;
     n_options = argc - 3;
     config = config_new();
-    good = strcmp(argv[1], "server") == 0 ? server(argv[2], config)
-                                          : client(argv[2], config);
+    good = act(argv[1], argv[2], config);
     tls_config_unref(config);
     return good ? 0 : 1;
 }
