@@ -419,9 +419,7 @@ static bool can_send(const struct call *k)
  * next request that lets go of it. */
 static bool counts_as_running(const struct call *k)
 {
-    const struct rpc_method *m = k->rpc.method;
-
-    return !m->streams && !(rpc_rows[m->id].flags & RPC_WAITS);
+    return !rpc_is_endless(k->rpc.method);
 }
 
 /* The handler ends the call: with a message (or none) and a status. Takes b. */
@@ -1223,15 +1221,24 @@ static void expire(struct conn *c, int64_t now)
     }
 }
 
-/* End the streams, or those that wanted a leader to be there. */
-static void kill_streams(struct conn *c, bool all, enum v3_error e)
+static bool is_endless(const struct call *k)
+{
+    return k->started && rpc_is_endless(k->rpc.method);
+}
+
+static bool wants_leader(const struct call *k)
+{
+    return k->started && k->rpc.method->streams && k->rpc.has_leader;
+}
+
+static void kill_calls(struct conn *c, bool (*which)(const struct call *k),
+                       enum v3_error e)
 {
     struct call *k = c->calls, *next;
 
     for (; k; k = next) {
         next = k->next;
-        if (k->started && k->rpc.method->streams &&
-            (all || k->rpc.has_leader)) {
+        if (which(k)) {
             kill_call(k, v3error_code(e), v3error_text(e));
             next = c->calls;
         }
@@ -1259,11 +1266,11 @@ static int64_t tick(struct conn *c, int64_t now, bool *stopping)
         expire(c, now);
     if (!*stopping && __atomic_load_n(&c->g->stopping, __ATOMIC_ACQUIRE)) {
         *stopping = true;
-        kill_streams(c, true, V3_STOPPED);
+        kill_calls(c, is_endless, V3_STOPPED);
         h2_shutdown(c->h2, now);
     }
     if (c->n_has_leader && leader_is_lost(c, now))
-        kill_streams(c, false, V3_NO_LEADER);
+        kill_calls(c, wants_leader, V3_NO_LEADER);
     due = h2_tick(c->h2, now);
     pump(c);
     if (due != H2_TIMED_OUT) {

@@ -656,16 +656,23 @@ static void test_learner(void)
 
 static void test_shutdown(void)
 {
-    struct gc_call *k;
+    unsigned n = __atomic_load_n(&fake.n_waits, __ATOMIC_ACQUIRE);
+    struct gc_call *watch, *lock;
     struct gc c;
 
     gc_open(&c, port, WINDOW);
-    k = gc_call(&c, WATCH, NULL);
-    watch_send(&c, k, "w", 0);
-    watch_next(&c, k);
+    watch = gc_call(&c, WATCH, NULL);
+    watch_send(&c, watch, "w", 0);
+    watch_next(&c, watch);
+    lock = ask_lock(&c, "/v3lockpb.Lock/Lock");
+    while (__atomic_load_n(&fake.n_waits, __ATOMIC_ACQUIRE) == n)
+        gc_run(&c, 1);
     grpcserver_shutdown(door);
-    CHECK(gc_wait(&c, k, SIZE_MAX, WAIT_MS));
-    CHECK(k->status == GRPC_UNAVAILABLE);
+    CHECK(gc_wait(&c, watch, SIZE_MAX, WAIT_MS));
+    CHECK(gc_wait(&c, lock, SIZE_MAX, WAIT_MS));
+    CHECK(watch->status == GRPC_UNAVAILABLE && lock->status == watch->status);
+    CHECK_STR(buf_z(&watch->text), "etcdserver: server stopped");
+    CHECK_STR(buf_z(&lock->text), "etcdserver: server stopped");
     gc_run(&c, WAIT_MS);
     CHECK(c.goaway && c.closed);
     gc_close(&c);
