@@ -48,6 +48,7 @@
 #include <unistd.h>
 
 #define INPUT_SIZE (2 * H2_INPUT_MAX)
+#define INPUT_LEAST 4096
 #define OUTPUT_STEP (64 * 1024) /* of a batch of the engine's */
 #define PUMP_MAX (128 * 1024)   /* bytes that others write for a connection */
 #define ANSWERS_MAX (4 * 1024 * 1024) /* bytes, before requests are held */
@@ -1108,15 +1109,26 @@ static void process_input(struct conn *c)
     unlock(c);
 }
 
+/* Room to read into: little, as most requests are small, and as much again when
+ * that was filled, so that a large one is read in few steps. */
+static size_t make_room(struct conn *c, bool more)
+{
+    size_t room = more ? c->in.cap : INPUT_LEAST;
+
+    room = (size_t)min_u64(max_u64(room, INPUT_LEAST), INPUT_SIZE - c->in.len);
+    buf_reserve(&c->in, room);
+    return (size_t)min_u64(c->in.cap, INPUT_SIZE) - c->in.len;
+}
+
 /* Read what there is. False: the client is gone. */
 static bool read_input(struct conn *c)
 {
+    bool more = false;
     ssize_t r;
     size_t room;
 
     do {
-        buf_reserve(&c->in, INPUT_SIZE - c->in.len);
-        room = INPUT_SIZE - c->in.len;
+        room = make_room(c, more);
         r = net_try_read(c->stream, c->in.data + c->in.len, room);
         if (r == NET_ETIMEOUT)
             return true;
@@ -1124,7 +1136,8 @@ static bool read_input(struct conn *c)
             return false;
         c->in.len += (size_t)r;
         process_input(c);
-    } while ((size_t)r == room);
+        more = (size_t)r == room;
+    } while (more);
     return true;
 }
 
