@@ -37,6 +37,7 @@
 
 #define FDS_RESERVED 150 /* for log, snapshots, peers; as etcd reserves */
 #define DRAIN_MS 2000    /* for requests under way at a stop */
+#define TELL_MS 500      /* for telling those that are still waiting then */
 #define POLL_MS 500      /* how soon a removal is noticed */
 
 /* With less (ulimit -v), malloc gets one arena: a second reserves 64 MB. */
@@ -257,8 +258,10 @@ static int serve(const struct config *c, struct face *peers,
     v2_stop();
     gateway_stop();
     grpcserver_shutdown(grpc);
-    face_close(clients, DRAIN_MS);
-    server_stop(s);
+    if (clients->http)
+        http_server_drain(clients->http, DRAIN_MS);
+    server_stop(s); /* who waits in it is told, whatever the door */
+    face_close(clients, TELL_MS);
     rpc_wait_idle();
     grpcserver_free(grpc); /* behind the last call */
     face_close(metrics, 0);

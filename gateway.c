@@ -470,7 +470,7 @@ static void look_at_client(struct call *k)
     pthread_mutex_unlock(&served.mu);
     if (gone)
         lose(k);
-    else if (stopping && k->rpc.method->streams)
+    else if (stopping && rpc_is_endless(k->rpc.method))
         give_up(k, v3error_code(V3_STOPPED), v3error_text(V3_STOPPED));
 }
 

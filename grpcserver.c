@@ -48,6 +48,7 @@
 #include <unistd.h>
 
 #define INPUT_SIZE (2 * H2_INPUT_MAX)
+#define INPUT_LEAST 4096
 #define OUTPUT_STEP (64 * 1024) /* of a batch of the engine's */
 #define PUMP_MAX (128 * 1024)   /* bytes that others write for a connection */
 #define ANSWERS_MAX (4 * 1024 * 1024) /* bytes, before requests are held */
@@ -419,9 +420,7 @@ static bool can_send(const struct call *k)
  * next request that lets go of it. */
 static bool counts_as_running(const struct call *k)
 {
-    const struct rpc_method *m = k->rpc.method;
-
-    return !m->streams && !(rpc_rows[m->id].flags & RPC_WAITS);
+    return !rpc_is_endless(k->rpc.method);
 }
 
 /* The handler ends the call: with a message (or none) and a status. Takes b. */
@@ -1110,15 +1109,26 @@ static void process_input(struct conn *c)
     unlock(c);
 }
 
+/* Room to read into: little, as most requests are small, and as much again when
+ * that was filled, so that a large one is read in few steps. */
+static size_t make_room(struct conn *c, bool more)
+{
+    size_t room = more ? c->in.cap : INPUT_LEAST;
+
+    room = (size_t)min_u64(max_u64(room, INPUT_LEAST), INPUT_SIZE - c->in.len);
+    buf_reserve(&c->in, room);
+    return (size_t)min_u64(c->in.cap, INPUT_SIZE) - c->in.len;
+}
+
 /* Read what there is. False: the client is gone. */
 static bool read_input(struct conn *c)
 {
+    bool more = false;
     ssize_t r;
     size_t room;
 
     do {
-        buf_reserve(&c->in, INPUT_SIZE - c->in.len);
-        room = INPUT_SIZE - c->in.len;
+        room = make_room(c, more);
         r = net_try_read(c->stream, c->in.data + c->in.len, room);
         if (r == NET_ETIMEOUT)
             return true;
@@ -1126,7 +1136,8 @@ static bool read_input(struct conn *c)
             return false;
         c->in.len += (size_t)r;
         process_input(c);
-    } while ((size_t)r == room);
+        more = (size_t)r == room;
+    } while (more);
     return true;
 }
 
@@ -1223,15 +1234,24 @@ static void expire(struct conn *c, int64_t now)
     }
 }
 
-/* End the streams, or those that wanted a leader to be there. */
-static void kill_streams(struct conn *c, bool all, enum v3_error e)
+static bool is_endless(const struct call *k)
+{
+    return k->started && rpc_is_endless(k->rpc.method);
+}
+
+static bool wants_leader(const struct call *k)
+{
+    return k->started && k->rpc.method->streams && k->rpc.has_leader;
+}
+
+static void kill_calls(struct conn *c, bool (*which)(const struct call *k),
+                       enum v3_error e)
 {
     struct call *k = c->calls, *next;
 
     for (; k; k = next) {
         next = k->next;
-        if (k->started && k->rpc.method->streams &&
-            (all || k->rpc.has_leader)) {
+        if (which(k)) {
             kill_call(k, v3error_code(e), v3error_text(e));
             next = c->calls;
         }
@@ -1259,11 +1279,11 @@ static int64_t tick(struct conn *c, int64_t now, bool *stopping)
         expire(c, now);
     if (!*stopping && __atomic_load_n(&c->g->stopping, __ATOMIC_ACQUIRE)) {
         *stopping = true;
-        kill_streams(c, true, V3_STOPPED);
+        kill_calls(c, is_endless, V3_STOPPED);
         h2_shutdown(c->h2, now);
     }
     if (c->n_has_leader && leader_is_lost(c, now))
-        kill_streams(c, false, V3_NO_LEADER);
+        kill_calls(c, wants_leader, V3_NO_LEADER);
     due = h2_tick(c->h2, now);
     pump(c);
     if (due != H2_TIMED_OUT) {

@@ -29,8 +29,9 @@ struct grpcserver *grpcserver_new(struct server *s);
  * the struct grpcserver. (http_server_options.h2) */
 void grpcserver_serve(struct net_stream *stream, struct buf *first, void *arg);
 /*
- * Take no new calls, end all streams, let the rest end: connections close
- * by themselves then. Before http_server_stop(), which ends the others.
+ * End streams and who waits for others ("etcdserver: server stopped"), say
+ * GOAWAY, and let the rest end: connections close by themselves then. Before
+ * http_server_stop(), which ends the others.
  */
 void grpcserver_shutdown(struct grpcserver *g);
 /* No connection may be left, nor a call: stop the server first. */

@@ -1521,9 +1521,10 @@ static bool wait_empty_locked(struct http_server *s, int64_t deadline_ns)
     return true;
 }
 
-void http_server_stop(struct http_server *s, int64_t grace_ms)
+bool http_server_drain(struct http_server *s, int64_t grace_ms)
 {
     int64_t deadline = sys_mono_ns() + grace_ms * NS_PER_MS;
+    bool empty;
 
     pthread_mutex_lock(&s->mu);
     atomic_store(&s->stopping, true);
@@ -1533,18 +1534,26 @@ void http_server_stop(struct http_server *s, int64_t grace_ms)
         net_listener_shutdown(s->acceptors[i].listener);
     for (size_t i = 0; i < s->n_acceptors; i++)
         pthread_join(s->acceptors[i].thread, NULL);
+    s->n_acceptors = 0;
 
     pthread_mutex_lock(&s->mu);
     for (struct http_exchange *x = s->conns; x; x = x->next)
         if (atomic_load(&x->idle))
             net_shutdown_read(x->in.stream);
-    while (!wait_empty_locked(s, deadline)) {
+    empty = wait_empty_locked(s, deadline);
+    pthread_mutex_unlock(&s->mu);
+    return empty;
+}
+
+void http_server_stop(struct http_server *s, int64_t grace_ms)
+{
+    while (!http_server_drain(s, grace_ms)) {
+        pthread_mutex_lock(&s->mu);
         for (struct http_exchange *x = s->conns; x; x = x->next)
             net_shutdown(x->in.stream);
-        deadline = sys_mono_ns() + HTTP_STALL_MS * NS_PER_MS;
+        pthread_mutex_unlock(&s->mu);
+        grace_ms = HTTP_STALL_MS;
     }
-    pthread_mutex_unlock(&s->mu);
-
     pthread_cond_destroy(&s->changed);
     pthread_mutex_destroy(&s->mu);
     free(s->acceptors);

@@ -286,6 +286,9 @@ int http_server_start(struct net_listener *listeners, size_t n,
  * that wait for events must be woken by their owner first.
  */
 void http_server_stop(struct http_server *s, int64_t grace_ms);
+/* The beginning of a stop: true if all has ended within grace_ms. What has not
+ * goes on. */
+bool http_server_drain(struct http_server *s, int64_t grace_ms);
 size_t http_connections(const struct http_server *s);
 
 #endif

@@ -668,8 +668,12 @@ static void recv_headers(struct h2 *c, struct frame *f, struct h2_event *ev)
         fail(c, H2_PROTOCOL_ERROR, "HEADERS for a stream of the wrong side");
         return;
     }
-    if (!unpad(f) || (f->flags & PRIORITY && f->n < 5)) {
+    if (!unpad(f)) {
         fail(c, H2_PROTOCOL_ERROR, "HEADERS do not fit into their frame");
+        return;
+    }
+    if (f->flags & PRIORITY && f->n < 5) { /* 4.2 */
+        fail(c, H2_FRAME_SIZE_ERROR, "length of HEADERS");
         return;
     }
     c->block_bad = false;

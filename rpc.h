@@ -301,6 +301,12 @@ struct rpc_row {
 
 extern const struct rpc_row rpc_rows[RPC_METHOD_N]; /* rpcrows.c */
 
+/* May its calls last for as long as their clients like? */
+static inline bool rpc_is_endless(const struct rpc_method *m)
+{
+    return m->streams || rpc_rows[m->id].flags & RPC_WAITS;
+}
+
 /* --- For doors. --------------------------------------------------------------------- */
 
 /* Bytes and references, in order: a reference stands before byte `at`. */

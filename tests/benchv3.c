@@ -6,7 +6,7 @@
  *       range KEY [serializable] [END]
  *       txn PUTS N               a transaction of PUTS puts of N bytes each
  *       keepalive ID N           N of them, for one stream
- *   benchv3 fill HOST:PORT KEYS N [CONNECTIONS]
+ *   benchv3 fill HOST:PORT KEYS N [CONNECTIONS [AHEAD]]
  *                                put KEYS keys of 32 bytes with N bytes each;
  *                                prints puts per second
  *   benchv3 watch HOST:PORT STREAMS WATCHERS SECONDS
@@ -16,13 +16,20 @@
  *   benchv3 latency put|range HOST:PORT SECONDS
  *                                one call after another: median, 99th
  *                                percentile and maximum in microseconds
+ *   benchv3 readers PORT PID CLIENTS SECONDS
+ *                                CLIENTS that each ask for all that was filled
+ *                                and take it slowly: what the
+ *                                server PID holds more meanwhile, in kB, and the
+ *                                MB that were read
  *   benchv3 start HOST:PORT CMD...
  *                                milliseconds from starting CMD to its first
  *                                linearizable read, and the pid of CMD, which
  *                                is left running
  */
+#include "gcall.h"
 #include "grpcconn.h"
 #include "pb.h"
+#include "rpcpb.h"
 #include "sys.h"
 
 #include <fcntl.h>
@@ -41,6 +48,8 @@
 #define FILL_AHEAD 64 /* calls under way on each connection */
 #define WATCH_AHEAD 8 /* puts whose events have not all come */
 #define LEASE_TTL 3600
+#define READERS_WINDOW (1024 * 1024)
+#define READERS_PACE_MS 100 /* a window each time: 10 MB/s for each */
 #define START_LIMIT_NS (60 * NS_PER_S)
 
 static void die(const char *what, const struct err *e)
@@ -176,7 +185,7 @@ static int body(int argc, char **argv)
 struct filler {
     pthread_t thread;
     const char *to;
-    size_t from, end, value_bytes;
+    size_t from, end, value_bytes, ahead;
 };
 
 static void *fill_some(void *arg)
@@ -186,8 +195,8 @@ static void *fill_some(void *arg)
     struct grpc_stream *under_way[FILL_AHEAD] = {NULL};
     struct buf request = {0}, answer = {0};
 
-    for (size_t i = f->from; i < f->end + FILL_AHEAD; i++) {
-        struct grpc_stream **slot = &under_way[i % FILL_AHEAD];
+    for (size_t i = f->from; i < f->end + f->ahead; i++) {
+        struct grpc_stream **slot = &under_way[i % f->ahead];
         char key[40];
 
         if (*slot)
@@ -208,7 +217,8 @@ static void *fill_some(void *arg)
     return NULL;
 }
 
-static int fill(const char *to, size_t keys, size_t value_bytes, size_t n)
+static int fill(const char *to, size_t keys, size_t value_bytes, size_t n,
+                size_t ahead)
 {
     struct filler *f = xcalloc(n, sizeof(*f));
     int64_t began = sys_mono_ns();
@@ -217,7 +227,8 @@ static int fill(const char *to, size_t keys, size_t value_bytes, size_t n)
         f[i] = (struct filler){.to = to,
                                .from = keys * i / n,
                                .end = keys * (i + 1) / n,
-                               .value_bytes = value_bytes};
+                               .value_bytes = value_bytes,
+                               .ahead = (size_t)min_u64(ahead, FILL_AHEAD)};
         sys_thread(&f[i].thread, SYS_STACK_LARGE, fill_some, &f[i]);
     }
     for (size_t i = 0; i < n; i++)
@@ -379,6 +390,64 @@ static int latency(const char *what, const char *to, int seconds)
     return 0;
 }
 
+/* --- Memory. -------------------------------------------------------------- */
+
+static long rss_kb(const char *pid)
+{
+    char *path = xasprintf("/proc/%s/status", pid);
+    struct buf b = {0};
+    const char *line;
+    long kb = 0;
+
+    sys_read_file(path, 1 << 16, &b, NULL);
+    line = strstr(buf_z(&b), "VmRSS:");
+    if (line)
+        kb = atol(line + strlen("VmRSS:"));
+    buf_release(&b);
+    free(path);
+    return kb;
+}
+
+/* All have been answered with a first piece; then they read at their pace. */
+static int readers(uint16_t port, const char *pid, size_t n, int seconds)
+{
+    struct rpcpb_range_request q = {.key = STR("fill/"),
+                                    .range_end = STR("fill0")};
+    struct gc *c = xcalloc(n, sizeof(*c));
+    long before = rss_kb(pid), most = before, kb;
+    size_t got = 0;
+    int64_t until;
+
+    for (size_t i = 0; i < n; i++) {
+        struct gc_call *k;
+
+        gc_open(&c[i], port, READERS_WINDOW);
+        k = gc_call(&c[i], PATH_RANGE, NULL);
+        k->unread = true;
+        gc_send_message(&c[i], k, &rpcpb_range_request_desc, &q, true);
+    }
+    for (size_t i = 0; i < n; i++)
+        if (!gc_wait(&c[i], &c[i].calls[0], READERS_WINDOW, 20000))
+            die("a reader was not served", NULL);
+    until = sys_mono_ns() + seconds * NS_PER_S;
+    while (sys_mono_ns() < until) {
+        for (size_t i = 0; i < n; i++) {
+            gc_run(&c[i], 2); /* of 1 it would be past */
+            got += gc_skip(&c[i], &c[i].calls[0]);
+            if (c[i].closed)
+                die("a reader was cut off", NULL);
+        }
+        kb = rss_kb(pid);
+        most = kb > most ? kb : most;
+        sys_sleep_ms(READERS_PACE_MS);
+    }
+    for (size_t i = 0; i < n; i++)
+        gc_close(&c[i]);
+    free(c);
+    printf("%ld %zu\n", most - before, got / (1024 * 1024));
+    return 0;
+}
+
 /* --- Start. --------------------------------------------------------------- */
 
 static bool reads(const char *to)
@@ -441,7 +510,8 @@ int main(int argc, char **argv)
         rc = body(argc - 2, argv + 2);
     else if (strcmp(what, "fill") == 0 && argc >= 5)
         rc = fill(argv[2], (size_t)atol(argv[3]), (size_t)atol(argv[4]),
-                  argc > 5 ? (size_t)atol(argv[5]) : 4);
+                  argc > 5 ? (size_t)atol(argv[5]) : 4,
+                  argc > 6 ? (size_t)atol(argv[6]) : FILL_AHEAD);
     else if (strcmp(what, "watch") == 0 && argc == 6)
         rc = watch(argv[2], (size_t)atol(argv[3]), (size_t)atol(argv[4]),
                    atoi(argv[5]));
@@ -449,6 +519,9 @@ int main(int argc, char **argv)
         rc = grant(argv[2]);
     else if (strcmp(what, "latency") == 0 && argc == 5)
         rc = latency(argv[2], argv[3], atoi(argv[4]));
+    else if (strcmp(what, "readers") == 0 && argc == 6)
+        rc = readers((uint16_t)atoi(argv[2]), argv[3], (size_t)atol(argv[4]),
+                     atoi(argv[5]));
     else if (strcmp(what, "start") == 0 && argc >= 4)
         rc = start(argv[2], argv + 3);
     if (rc == 2)

@@ -3,7 +3,7 @@
  *
  * A scenario is run against a whole etcd (failetcd.c) again and again, each
  * time with another call failing once or a few times: start, requests of each
- * kind, checkpoints, stop. What may happen:
+ * kind (v2, and v3 by gRPC and as JSON), checkpoints, stop. What may happen:
  *
  *   - nothing that a client could notice
  *   - a request is refused or its connection closed, and the server lives on
@@ -16,8 +16,10 @@
  *   fail_test                    some of the calls
  *   LONG=1 fail_test [CALL]      all of them (of this name), each errno
  */
-#include "buf.h"
 #include "check.h"
+#include "crypto.h"
+#include "grpcconn.h"
+#include "pb.h"
 #include "sys.h"
 
 #include "failcalls.h"
@@ -56,6 +58,7 @@ static const struct failure {
     {FAIL_sendmsg, {EPIPE, EINTR, ENOBUFS}, 1},
     {FAIL_poll, {EINTR, ENOMEM}, 1},
     {FAIL_epoll_create1, {EMFILE}, 1},
+    {FAIL_eventfd, {EMFILE}, 1},
     {FAIL_epoll_ctl, {ENOMEM, ENOSPC}, 1},
     {FAIL_epoll_wait, {EINTR}, 1},
     {FAIL_socket, {EMFILE, ENOBUFS}, 1},
@@ -87,7 +90,7 @@ static const struct failure {
 
 struct write {
     char key[32], value[32];
-    bool acked;
+    bool acked, v3;
 };
 
 static struct {
@@ -147,11 +150,11 @@ static void exec_server(void)
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     dup2(fd, 1);
     dup2(fd, 2);
-    execl(t.program, "etcd", "--name", "n", "--data-dir", data,
-          "--snapshot-count", "10", "--max-snapshots", "1", "--max-wals", "1",
-          "--listen-client-urls", client, "--advertise-client-urls", client,
-          "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
-          "--initial-cluster", cluster, (char *)NULL);
+    execl(t.program, "etcd", "--name", "n", "--data-dir", data, "--bcrypt-cost",
+          "4", "--snapshot-count", "10", "--max-snapshots", "1", "--max-wals",
+          "1", "--listen-client-urls", client, "--advertise-client-urls",
+          client, "--listen-peer-urls", peer, "--initial-advertise-peer-urls",
+          peer, "--initial-cluster", cluster, (char *)NULL);
     _exit(127);
 }
 
@@ -285,12 +288,137 @@ static void put(const char *key)
     int status;
 
     CHECK(t.n_writes <= WRITES_MAX);
+    w->v3 = false;
     snprintf(w->key, sizeof(w->key), "%s", key);
     snprintf(w->value, sizeof(w->value), "v%zu", t.n_writes);
     snprintf(target, sizeof(target), "/v2/keys/%s", w->key);
     snprintf(body, sizeof(body), "value=%s", w->value);
     status = ask("PUT", target, body);
     w->acked = status == 200 || status == 201;
+}
+
+/* --- The v3 API. -------------------------------------------------------- */
+
+/* A status that tells of trouble is a refusal. */
+static int count_status(int status)
+{
+    bool refused = status != GRPC_OK && status != GRPC_NOT_FOUND &&
+                   status != GRPC_OUT_OF_RANGE &&
+                   status != GRPC_FAILED_PRECONDITION;
+
+    t.hung |= status == GRPC_DEADLINE_EXCEEDED;
+    t.refusals = refused ? t.refusals + 1 : 0;
+    t.refused += refused;
+    return status;
+}
+
+/* One call on a connection of its own, which may be a stream: its first answer,
+ * or with `all` every one, to the end. */
+static int call(const char *path, const struct buf *request, bool all)
+{
+    int64_t deadline = sys_mono_ns() + PATIENCE_MS * NS_PER_MS;
+    char *text = xasprintf("http://127.0.0.1:%d", t.port);
+    struct grpc_conn_options o = {0};
+    struct grpc_stream *s = NULL;
+    struct grpc_conn *c = NULL;
+    struct buf answer = {0};
+    struct url u;
+    struct err e;
+    int status = GRPC_UNAVAILABLE;
+
+    CHECK(url_parse(str_of(text), &u, &e) == 0);
+    c = grpc_conn_dial(&u, &o, deadline, &e);
+    if (c)
+        status = grpc_stream_open(c, path, NULL, deadline, &s, &e);
+    if (s) {
+        grpc_stream_send(s, buf_str(request), all ? GRPC_LAST : GRPC_MORE);
+        do
+            status = grpc_stream_read(s, &answer, 0, &e);
+        while (all && status == GRPC_OK);
+        grpc_stream_close(s);
+    }
+    grpc_conn_unref(c);
+    url_release(&u);
+    buf_release(&answer);
+    free(text);
+    return count_status(status == GRPC_STREAM_END ? GRPC_OK : status);
+}
+
+static void add_json(struct buf *b, const char *name, const char *value)
+{
+    buf_printf(b, "%c\"%s\":\"", b->len ? ',' : '{', name);
+    base64_encode(b, value, strlen(value));
+    buf_adds(b, "\"");
+}
+
+static void put3(const char *key, bool json)
+{
+    struct write *w = &t.writes[t.n_writes++];
+    struct buf b = {0};
+
+    CHECK(t.n_writes <= WRITES_MAX);
+    w->v3 = true;
+    snprintf(w->key, sizeof(w->key), "%s", key);
+    snprintf(w->value, sizeof(w->value), "v%zu", t.n_writes);
+    if (json) {
+        add_json(&b, "key", w->key);
+        add_json(&b, "value", w->value);
+        buf_adds(&b, "}");
+        w->acked = ask("POST", "/v3/kv/put", buf_z(&b)) == 200;
+    } else {
+        pb_add_str(&b, 1, str_of(w->key));
+        pb_add_str(&b, 2, str_of(w->value));
+        w->acked = call("/etcdserverpb.KV/Put", &b, true) == GRPC_OK;
+    }
+    buf_release(&b);
+}
+
+#define BYTES(literal)                                                         \
+    {                                                                          \
+        literal, sizeof(literal) - 1                                           \
+    }
+
+/* The protobuf of each is short enough to be written out. */
+static void all_calls(void)
+{
+    static const struct {
+        const char *path;
+        struct str request;
+        bool endless;
+    } calls[] = {
+        {"/etcdserverpb.KV/Range", BYTES("\x0a\1\0\x12\1\0"), false},
+        {"/etcdserverpb.KV/Txn", /* put a = b */
+         BYTES("\x12\x08\x12\x06\x0a\1a\x12\1b"), false},
+        {"/etcdserverpb.KV/Txn", /* read a */
+         BYTES("\x12\5\x0a\3\x0a\1a"), false},
+        {"/etcdserverpb.KV/DeleteRange", BYTES("\x0a\1a"), false},
+        {"/etcdserverpb.Watch/Watch", /* b, from the first revision on */
+         BYTES("\x0a\5\x0a\1b\x18\1"), true},
+        {"/etcdserverpb.Lease/LeaseGrant", BYTES("\x08\x64\x10\7"), false},
+        {"/etcdserverpb.Lease/LeaseKeepAlive", BYTES("\x08\7"), true},
+        {"/etcdserverpb.KV/Put", /* c = d, on that lease */
+         BYTES("\x0a\1c\x12\1d\x18\7"), false},
+        {"/etcdserverpb.Lease/LeaseRevoke", BYTES("\x08\7"), false},
+        {"/etcdserverpb.KV/Compact", BYTES("\x08\4\x10\1"), false},
+        {"/etcdserverpb.Auth/RoleAdd", BYTES("\x0a\1r"), false},
+        {"/etcdserverpb.Auth/RoleGrantPermission",
+         BYTES("\x0a\1r\x12\5\x08\2\x12\1k"), false},
+        {"/etcdserverpb.Auth/UserAdd", BYTES("\x0a\1u\x12\1p"), false},
+        {"/etcdserverpb.Auth/UserGrantRole", BYTES("\x0a\1u\x12\1r"), false},
+        {"/etcdserverpb.Auth/UserGet", BYTES("\x0a\1u"), false},
+        {"/etcdserverpb.Maintenance/Status", BYTES(""), false},
+        {"/etcdserverpb.Maintenance/HashKV", BYTES(""), false},
+        {"/etcdserverpb.Maintenance/Snapshot", BYTES(""), false},
+        {"/v3lockpb.Lock/Lock", BYTES("\x0a\1l"), false},
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(calls); i++) {
+        struct buf b = {0};
+
+        buf_addstr(&b, calls[i].request);
+        call(calls[i].path, &b, !calls[i].endless);
+        buf_release(&b);
+    }
 }
 
 static bool serves(void)
@@ -353,6 +481,16 @@ static void all_kinds(void)
         {"GET", "/metrics", ""},
         {"GET", "/version", ""},
         {"GET", "/nowhere", ""},
+        {"POST", "/v3/kv/range", "{\"key\":\"AA==\",\"range_end\":\"AA==\"}"},
+        {"POST", "/v3/kv/txn",
+         "{\"success\":[{\"request_range\":{\"key\":\"YQ==\"}}]}"},
+        {"POST", "/v3/lease/grant", "{\"TTL\":100,\"ID\":9}"},
+        {"POST", "/v3/lease/keepalive", "{\"ID\":9}"},
+        {"POST", "/v3/kv/lease/timetolive", "{\"ID\":9,\"keys\":true}"},
+        {"POST", "/v3/kv/compaction", "{\"revision\":5,\"physical\":true}"},
+        {"POST", "/v3/auth/user/list", "{}"},
+        {"POST", "/v3/cluster/member/list", "{}"},
+        {"POST", "/v3/maintenance/snapshot", "{}"},
     };
 
     for (size_t i = 0; i < ARRAY_LEN(rest); i++)
@@ -367,6 +505,11 @@ static void scenario(void)
         snprintf(key, sizeof(key), "k%d", i);
         put(key);
     }
+    for (int i = 0; i < 8; i++) {
+        snprintf(key, sizeof(key), "b%d", i);
+        put3(key, i % 2);
+    }
+    all_calls();
     all_kinds();
     watch_and_put("watched");
     put_slowly();
@@ -416,12 +559,30 @@ static const char *wrong_end(bool asked_to)
     return NULL;
 }
 
+static bool has_v3_value(const struct write *w)
+{
+    struct buf b = {0}, q = {0}, value = {0};
+    bool found;
+
+    add_json(&q, "key", w->key);
+    buf_adds(&q, "}");
+    base64_encode(&value, w->value, strlen(w->value));
+    found = request("POST", "/v3/kv/range", buf_z(&q), &b) == 200 &&
+            strstr((char *)b.data, buf_z(&value)) != NULL;
+    buf_release(&b);
+    buf_release(&q);
+    buf_release(&value);
+    return found;
+}
+
 static bool has_value(const struct write *w)
 {
     struct buf b = {0};
     char target[64], value[64];
     bool found;
 
+    if (w->v3)
+        return has_v3_value(w);
     snprintf(target, sizeof(target), "/v2/keys/%s", w->key);
     snprintf(value, sizeof(value), "\"value\":\"%s\"", w->value);
     found = request("GET", target, "", &b) == 200 &&

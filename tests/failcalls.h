@@ -7,7 +7,7 @@
 /* clang-format off */
 #define FAIL_EACH(X) \
     X(malloc) X(calloc) X(realloc) \
-    X(accept4) X(recv) X(send) X(sendmsg) X(poll) X(epoll_create1) \
+    X(accept4) X(recv) X(send) X(sendmsg) X(poll) X(epoll_create1) X(eventfd) \
     X(epoll_ctl) X(epoll_wait) X(socket) X(setsockopt) X(getsockname) \
     X(bind) X(listen) X(pthread_create) X(getrandom) \
     X(open) X(read) X(pread) X(write) X(pwrite) X(fdatasync) X(fsync) \

@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -108,6 +109,7 @@ WRAP(ssize_t, sendmsg, (int fd, const struct msghdr *m, int flags),
      (fd, m, flags), -1)
 WRAP(int, poll, (struct pollfd * p, nfds_t n, int ms), (p, n, ms), -1)
 WRAP(int, epoll_create1, (int flags), (flags), -1)
+WRAP(int, eventfd, (unsigned n, int flags), (n, flags), -1)
 WRAP(int, epoll_ctl, (int ep, int op, int fd, struct epoll_event *e),
      (ep, op, fd, e), -1)
 WRAP(int, epoll_wait, (int ep, struct epoll_event *e, int n, int ms),

@@ -331,17 +331,22 @@ static void test_wait_ends(void)
 
 static void test_stop(void)
 {
-    struct buf b = {0};
-    int fd = dial();
+    struct buf b = {0}, locked = {0};
+    int fd = dial(), waiter = dial();
 
+    ask(waiter, "/v3/lock/lock", "", "{}");
+    CHECK(reaches(&fake.n_waits, 2));
     ask(fd, "/v3/watch", "", "{\"create_request\":{\"key\":\"dzE=\"}}");
     CHECK(read_until(fd, &b, "\"created\":true}}\n"));
     gateway_stop();
     CHECK(read_until(fd, &b, "etcdserver: server stopped"));
+    CHECK(read_until(waiter, &locked, "etcdserver: server stopped"));
     http_server_stop(http, WAIT_MS);
     CHECK(n_watchers() == 0);
     close(fd);
+    close(waiter);
     buf_release(&b);
+    buf_release(&locked);
 }
 
 int main(void)

@@ -7,9 +7,13 @@
 #include "gcall.h"
 #include "grpc.h"
 #include "grpcserver.h"
+#include "hex.h"
 #include "http.h"
+#include "http2_impl.h"
 #include "rpc.h"
 
+#include <poll.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #define WAIT_MS 5000
@@ -652,20 +656,114 @@ static void test_learner(void)
     gc_close(&c);
 }
 
+/* --- Errors on the wire: what a client sees of RFC 9113's. ---------------------- */
+
+#define GET_ "828684"
+
+/* Frames as text, until the connection is closed or a PING answered. */
+static const char *heard(int fd, struct buf *text)
+{
+    struct buf in = {0};
+    bool over = false;
+
+    while (!over) {
+        const uint8_t *p = in.data;
+        size_t n = in.len < 9 ? 0 : (size_t)p[0] << 16 | p[1] << 8 | p[2];
+        struct pollfd wait = {.fd = fd, .events = POLLIN};
+        ssize_t got = 1;
+
+        if (in.len < 9 + n || in.len < 9) {
+            buf_reserve(&in, 4096);
+            if (poll(&wait, 1, WAIT_MS) > 0)
+                got = recv(fd, in.data + in.len, 4096, 0);
+            in.len += got > 0 ? (size_t)got : 0;
+            over = got <= 0;
+            continue;
+        }
+        over = p[3] == F_PING && p[4] == ACK;
+        if (over)
+            buf_adds(text, "PING");
+        if (p[3] == F_RST_STREAM)
+            buf_printf(text, "RST %u %s ", p[8], h2_code_name(p[12]));
+        if (p[3] == F_GOAWAY)
+            buf_printf(text, "GOAWAY %s", h2_code_name(p[16]));
+        buf_consume(&in, 9 + n);
+    }
+    buf_release(&in);
+    return buf_z(text);
+}
+
+/* Each with a PING behind it. The connection of an error is closed. */
+static void test_wire(void)
+{
+    static const struct {
+        const char *section, *frames, *heard;
+    } rows[] = {
+        {"5.5 unknown frame", "0000017700000000007f", "PING"},
+        {"4.2 too large", "004001000000000001", "GOAWAY FRAME_SIZE_ERROR"},
+        {"4.3 block", "000001010500000001ff", "GOAWAY COMPRESSION_ERROR"},
+        {"5.1 DATA while idle", "00000100010000000161",
+         "GOAWAY PROTOCOL_ERROR"},
+        {"5.1 DATA after both ends",
+         "000003010500000001" GET_ "00000100010000000161",
+         "GOAWAY STREAM_CLOSED"},
+        {"5.1.1 even id", "000003010500000002" GET_, "GOAWAY PROTOCOL_ERROR"},
+        {"5.3.1 on itself", "0000080125000000010000000110" GET_,
+         "RST 1 PROTOCOL_ERROR PING"},
+        {"6.5 with a stream", "000000040000000001", "GOAWAY PROTOCOL_ERROR"},
+        {"6.7 length",
+         "000007060000000000"
+         "00000000000000",
+         "GOAWAY FRAME_SIZE_ERROR"},
+        {"6.9.1 connection",
+         "000004080000000000"
+         "7fffffff",
+         "GOAWAY FLOW_CONTROL_ERROR"},
+        {"8.3.1 no path", "0000020105000000018286",
+         "RST 1 PROTOCOL_ERROR PING"},
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        char *hex = xasprintf("000000040000000000%s000008060000000000"
+                              "0000000000000000",
+                              rows[i].frames);
+        struct buf frames = unhex(hex), text = {0};
+        struct gc c;
+
+        gc_open(&c, port, WINDOW);
+        CHECK(send(c.fd, H2_PREFACE, H2_PREFACE_LEN, 0) > 0);
+        CHECK(send(c.fd, frames.data, frames.len, 0) > 0);
+        CHECK_STR(heard(c.fd, &text), rows[i].heard);
+        if (strcmp(buf_z(&text), rows[i].heard) != 0)
+            fprintf(stderr, "in \"%s\"\n", rows[i].section);
+        gc_close(&c);
+        buf_release(&frames);
+        buf_release(&text);
+        free(hex);
+    }
+}
+
 /* --- The door. -------------------------------------------------------------------------- */
 
 static void test_shutdown(void)
 {
-    struct gc_call *k;
+    unsigned n = __atomic_load_n(&fake.n_waits, __ATOMIC_ACQUIRE);
+    struct gc_call *watch, *lock;
     struct gc c;
 
     gc_open(&c, port, WINDOW);
-    k = gc_call(&c, WATCH, NULL);
-    watch_send(&c, k, "w", 0);
-    watch_next(&c, k);
+    watch = gc_call(&c, WATCH, NULL);
+    watch_send(&c, watch, "w", 0);
+    watch_next(&c, watch);
+    lock = ask_lock(&c, "/v3lockpb.Lock/Lock");
+    while (__atomic_load_n(&fake.n_waits, __ATOMIC_ACQUIRE) == n)
+        gc_run(&c, 1);
     grpcserver_shutdown(door);
-    CHECK(gc_wait(&c, k, SIZE_MAX, WAIT_MS));
-    CHECK(k->status == GRPC_UNAVAILABLE);
+    CHECK(gc_wait(&c, watch, SIZE_MAX, WAIT_MS));
+    CHECK(gc_wait(&c, lock, SIZE_MAX, WAIT_MS));
+    CHECK(watch->status == GRPC_UNAVAILABLE && lock->status == watch->status);
+    CHECK_STR(buf_z(&watch->text), "etcdserver: server stopped");
+    CHECK_STR(buf_z(&lock->text), "etcdserver: server stopped");
     gc_run(&c, WAIT_MS);
     CHECK(c.goaway && c.closed);
     gc_close(&c);
@@ -689,6 +787,7 @@ int main(void)
     test_learner();
     test_hang_ups();
     test_waiters();
+    test_wire();
     test_shutdown();
     stop();
     arena_release(&watch_arena);

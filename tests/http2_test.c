@@ -285,6 +285,15 @@ static const struct rule server_rules[] = {
      "HEADERS 1 GET / end; ", ""},
     {"5.3.1 PRIORITY on itself", "1 5 1 " GET_ "|2 0 1 0000000110",
      "HEADERS 1 GET / end; RESET 1 PROTOCOL_ERROR; ", "RST 1 PROTOCOL_ERROR; "},
+    {"5.3 any weight, of any stream",
+     "2 0 1 0000000000|2 0 3 80000001ff|1 5 1 " GET_ "|2 0 1 0000000010",
+     "HEADERS 1 GET / end; ", ""},
+    {"5.1 WINDOW_UPDATE when half-closed", "1 5 1 " GET_ "|8 0 1 00000064",
+     "HEADERS 1 GET / end; ", ""},
+    {"5.1 CONTINUATION after their reset",
+     "1 4 1 " POST_ "|3 0 1 00000008|9 4 1 84",
+     "HEADERS 1 POST /; RESET 1 CANCEL; FAILED PROTOCOL_ERROR; ",
+     "GOAWAY 0 last PROTOCOL_ERRORCONTINUATION without HEADERS; "},
     {"6.1 DATA on 0", "0 0 0 61", "FAILED PROTOCOL_ERROR; ",
      "GOAWAY 0 last PROTOCOL_ERRORframe on a wrong stream; "},
     {"6.1 padding", "1 4 1 " POST_ "|0 9 1 02610000",
@@ -307,6 +316,12 @@ static const struct rule server_rules[] = {
      "GOAWAY 0 last PROTOCOL_ERRORHEADERS do not fit into their frame; "},
     {"6.2 interrupted", "1 1 1 8286|0 0 1 61", "FAILED PROTOCOL_ERROR; ",
      "GOAWAY 0 last PROTOCOL_ERRORheader block is interrupted; "},
+    {"4.3 by PRIORITY", "1 1 1 8286|2 0 1 0000000010",
+     "FAILED PROTOCOL_ERROR; ",
+     "GOAWAY 0 last PROTOCOL_ERRORheader block is interrupted; "},
+    {"4.2 too short for a priority", "1 25 1 80000000",
+     "FAILED FRAME_SIZE_ERROR; ",
+     "GOAWAY 0 last FRAME_SIZE_ERRORlength of HEADERS; "},
     {"6.2 by another stream", "1 1 1 8286|1 5 3 " GET_,
      "FAILED PROTOCOL_ERROR; ",
      "GOAWAY 0 last PROTOCOL_ERRORheader block is interrupted; "},
@@ -382,6 +397,16 @@ static const struct rule server_rules[] = {
     {"6.10 after the end", "1 5 1 " GET_ "|9 4 1 82",
      "HEADERS 1 GET / end; FAILED PROTOCOL_ERROR; RESET 1 PROTOCOL_ERROR; ",
      "GOAWAY 0 last PROTOCOL_ERRORCONTINUATION without HEADERS; "},
+    {"6.10 behind the last CONTINUATION", "1 1 1 82|9 4 1 8684|9 4 1 84",
+     "HEADERS 1 GET / end; FAILED PROTOCOL_ERROR; RESET 1 PROTOCOL_ERROR; ",
+     "GOAWAY 0 last PROTOCOL_ERRORCONTINUATION without HEADERS; "},
+    {"6.10 behind DATA", "1 4 1 " POST_ "|0 0 1 61|9 4 1 84",
+     "HEADERS 1 POST /; DATA 1 1; FAILED PROTOCOL_ERROR; "
+     "RESET 1 PROTOCOL_ERROR; ",
+     "GOAWAY 0 last PROTOCOL_ERRORCONTINUATION without HEADERS; "},
+    {"7 unknown error codes",
+     "1 4 1 " POST_ "|3 0 1 000000ff|7 0 0 00000000000000ff|1 5 3 " GET_,
+     "HEADERS 1 POST /; RESET 1 ; GOAWAY; HEADERS 3 GET / end; ", ""},
     {"8.1 HEADERS that are no trailers", "1 4 1 " POST_ "|1 4 1 " POST_,
      "HEADERS 1 POST /; RESET 1 PROTOCOL_ERROR; ", "RST 1 PROTOCOL_ERROR; "},
     {"8.1 pseudo field in trailers", "1 4 1 " POST_ "|1 5 1 84",
@@ -395,6 +420,16 @@ static const struct rule server_rules[] = {
     {"8.2.1 blank at the end", "1 5 1 " GET_ H("0161", "026220"), "",
      "RST 1 PROTOCOL_ERROR; "},
     {"8.2.2 connection", "1 5 1 " GET_ H("0a636f6e6e656374696f6e", "0161"), "",
+     "RST 1 PROTOCOL_ERROR; "},
+    {"8.2.2 keep-alive", "1 5 1 " GET_ H("0a6b6565702d616c697665", "0161"), "",
+     "RST 1 PROTOCOL_ERROR; "},
+    {"8.2.2 proxy-connection",
+     "1 5 1 " GET_ H("1070726f78792d636f6e6e656374696f6e", "0161"), "",
+     "RST 1 PROTOCOL_ERROR; "},
+    {"8.2.2 transfer-encoding",
+     "1 5 1 " GET_ H("117472616e736665722d656e636f64696e67", "0161"), "",
+     "RST 1 PROTOCOL_ERROR; "},
+    {"8.2.2 upgrade", "1 5 1 " GET_ H("0775706772616465", "0161"), "",
      "RST 1 PROTOCOL_ERROR; "},
     {"8.2.2 te: gzip", "1 5 1 " GET_ H("027465", "04677a6970"), "",
      "RST 1 PROTOCOL_ERROR; "},
@@ -412,6 +447,8 @@ static const struct rule server_rules[] = {
     {"8.3.1 blank in a path", "1 5 1 828604022f20", "",
      "RST 1 PROTOCOL_ERROR; "},
     {"8.3.1 twice", "1 5 1 82" GET_, "", "RST 1 PROTOCOL_ERROR; "},
+    {"8.3.1 :scheme twice", "1 5 1 86" GET_, "", "RST 1 PROTOCOL_ERROR; "},
+    {"8.3.1 :path twice", "1 5 1 84" GET_, "", "RST 1 PROTOCOL_ERROR; "},
     {"8.1.1 content-length", "1 4 1 " POST_ "0f0d0133|0 1 1 616263",
      "HEADERS 1 POST /; DATA 1 3 end; ", ""},
     {"8.1.1 less", "1 4 1 " POST_ "0f0d0133|0 1 1 6162",
@@ -564,8 +601,16 @@ static void test_frame_size(void)
     b.len = FRAME_HEAD;
     CHECK_STR(feed_bytes(c, &b, 4096, NOW),
               "FAILED FRAME_SIZE_ERROR; RESET 1 FRAME_SIZE_ERROR; ");
-    buf_release(&b);
     h2_free(c);
+    for (unsigned type = F_DATA; type <= F_CONTINUATION + 1; type++) {
+        c = server();
+        buf_clear(&b);
+        add_frame(&b, type, 0, 1, (struct str){big, FRAME_MAX + 1});
+        b.len = FRAME_HEAD;
+        CHECK_STR(feed_bytes(c, &b, 4096, NOW), "FAILED FRAME_SIZE_ERROR; ");
+        h2_free(c);
+    }
+    buf_release(&b);
 }
 
 /* --- Heads. --------------------------------------------------------------------------- */
@@ -681,6 +726,24 @@ static void test_send_windows(void)
     h2_free(c);
 }
 
+/* 6.5: SETTINGS are acknowledged; of a value that is there twice the last one
+ * counts (6.5.3), down to a window of a byte (6.9.1). */
+static void test_settings(void)
+{
+    static const uint8_t ack[FRAME_HEAD] = {0, 0, 0, F_SETTINGS, ACK};
+    struct h2 *c = server();
+    struct buf b = {0};
+
+    feed(c, "4 0 0 000400000064000400000001");
+    collect(c, &b, 1 << 20);
+    CHECK(b.len == sizeof(ack) && memcmp(b.data, ack, sizeof(ack)) == 0);
+    buf_release(&b);
+    open_and_answer(c, 1);
+    send_bytes(c, 1, 10);
+    CHECK_STR(written(c), "HEADERS 1; DATA 1 1; ");
+    h2_free(c);
+}
+
 /* Turns: no stream waits for another's large body. */
 static void test_fair(void)
 {
@@ -787,7 +850,14 @@ static void test_late(void)
 
     feed(c, "1 5 1 " GET_);
     CHECK(h2_headers(c, 1, ok, 1, true) == 0 && h2_streams(c) == 0);
+    CHECK_STR(feed(c, "2 0 1 0000000010|8 0 1 00000001|3 0 1 00000008"), "");
     CHECK_STR(feed(c, "0 1 1 61"), "FAILED STREAM_CLOSED; ");
+    h2_free(c);
+
+    c = server();
+    feed(c, "1 5 1 " GET_);
+    CHECK(h2_headers(c, 1, ok, 1, true) == 0);
+    CHECK_STR(feed(c, "1 5 1 " GET_), "FAILED STREAM_CLOSED; ");
     h2_free(c);
 
     c = server();
@@ -1502,6 +1572,7 @@ int main(void)
     test_large_head();
     test_long_head_sent();
     test_send_windows();
+    test_settings();
     test_fair();
     test_receive_windows();
     test_padding_window();

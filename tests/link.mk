@@ -38,6 +38,7 @@ $(BUILD)/tests/failetcd: private LINK := @tests/failetcd.wrap
 $(BUILD)/tests/fail_test: $(BUILD)/tests/failetcd
 
 $(BUILD)/tests/grpcserver_test: $(BUILD)/tests/fakev3.o $(BUILD)/tests/gcall.o
+$(BUILD)/tests/benchv3: $(BUILD)/tests/gcall.o
 $(BUILD)/tests/gateway_test: $(BUILD)/tests/fakev3.o
 
 # The same code twice: with products of 128 bits, and without.

@@ -1,7 +1,7 @@
 #!/bin/sh
 # 64 MB of memory are enough for a node with 10,000 keys of 256 bytes and 500
-# clients at work at the same time, checkpoints meanwhile included; and more
-# clients than fit must wait, not bring the node down. The limit is one of
+# clients at work at the same time, checkpoints meanwhile included, by v2 and by
+# gRPC; and more clients than fit must wait, not bring the node down. The limit is one of
 # addresses (ulimit -v), which is harder to keep than one of used memory.
 #
 #   ETCD=build/gcc-static/etcd sh tests/memory_test.sh
@@ -10,6 +10,7 @@ limit_kb=65536
 clients=500
 keys=10000
 load=$top/$BUILD/tests/loadtool
+bench=$top/$BUILD/tests/benchv3
 
 if [ -n "${SAN:-}" ]; then
 	echo "skipped: the sanitizers take terabytes of addresses"
@@ -26,8 +27,8 @@ chmod +x "$ETCD"
 set -- $(ports 2)
 c=$1 p=$2
 
-node() {
-	start m --data-dir "$dir/m" --listen-client-urls "http://127.0.0.1:$c" --advertise-client-urls "http://127.0.0.1:$c" \
+node() { # DATA-DIR
+	start m --data-dir "$dir/$1" --listen-client-urls "http://127.0.0.1:$c" --advertise-client-urls "http://127.0.0.1:$c" \
 		--listen-peer-urls "http://127.0.0.1:$p" --initial-advertise-peer-urls "http://127.0.0.1:$p" \
 		--initial-cluster "m=http://127.0.0.1:$p" --snapshot-count 5000
 	wait_for 10 healthy "http://127.0.0.1:$c"
@@ -45,8 +46,12 @@ n_keys() {
 has_snapshot() {
 	ls m/member/snap/*.snap
 }
+n_v3_keys() {
+	curl -s "http://127.0.0.1:$c/v3/kv/range" -d '{"key":"AA==","range_end":"AA==","count_only":true}' |
+		sed 's/.*"count":"\([0-9]*\)".*/\1/'
+}
 
-node
+node m
 memory "after the start"
 "$load" clients $clients $keys 1 "127.0.0.1:$c" || failed=1
 check $keys n_keys
@@ -64,7 +69,29 @@ wait_for 10 healthy "http://127.0.0.1:$c"
 memory "after 1500 clients"
 
 stop m KILL
-node
+node m
 check $keys n_keys
 memory "after a restart"
+stop m
+
+node v3
+"$bench" fill "127.0.0.1:$c" $keys 256 $clients 1 >/dev/null || failed=1
+check $keys n_v3_keys
+memory "$keys v3 keys written by $clients gRPC clients"
+"$bench" fill "127.0.0.1:$c" $keys 256 $clients 1 >/dev/null || failed=1
+memory "once more"
+stop m KILL
+node v3
+check $keys n_v3_keys
+memory "after a restart"
+stop m
+
+# Who reads much, and slowly, costs next to nothing beside the values.
+ETCD=$real
+node large
+"$bench" fill "127.0.0.1:$c" 64 1000000 2 >/dev/null || failed=1
+set -- $("$bench" readers "$c" "$(cat m.pid)" 20 2)
+echo "20 readers of 64 MB: $1 kB more, $2 MB read"
+[ "$1" -le 16384 ] || failed=1
+[ "$2" -ge 20 ] || failed=1
 finish
