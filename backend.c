@@ -1,24 +1,18 @@
 /*
  * backend.c - writing etcd's v3 state as a bbolt file, and summing it up.
- * backendread.c reads it.
+ * backendsave.c gives it a place on the disk, backendread.c reads it.
  *
  * One walk over a source, bucket by bucket and item by item in order, serves
  * all: measuring and writing give each step to a bolt_writer, Hash to a sum.
  */
-#include "backend.h"
+#include "backend_impl.h"
 
 #include "crypto.h"
 #include "pb.h"
-#include "sys.h"
 
 #include <assert.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <unistd.h>
-
-#define FILE_MODE 0600
 
 const char *backend_bucket_name(enum backend_bucket b)
 {
@@ -86,6 +80,7 @@ void backend_set_meta(struct backend_image *im, const struct backend_meta *m)
 {
     uint8_t be[8];
 
+    im->finished = m->finished;
     backend_add(im, BACKEND_META, STR("consistent_index"),
                 u64be(be, m->consistent_index));
     add_meta_revision(im, "finishedCompactRev", m->finished);
@@ -174,7 +169,7 @@ struct walk {
     void *to;
     bool lengths_only; /* of the versions' values */
     struct buf scratch;
-    int64_t newest; /* revision so far */
+    int64_t newest; /* revision so far; those up to it are left out */
 };
 
 struct item {
@@ -265,7 +260,7 @@ static int walk_raised_revision(struct walk *w)
 static int walk_versions(struct walk *w)
 {
     struct mvcc_kv *kvs[BACKEND_BATCH];
-    struct mvcc_cursor c = {0, 0};
+    struct mvcc_cursor c = {w->newest ? w->newest + 1 : 0, 0};
     size_t n;
     int rc = 0;
 
@@ -294,7 +289,11 @@ static int walk(struct walk *w)
 
 static int write_bucket(void *to, struct str name)
 {
-    return bolt_writer_bucket(to, name);
+    int rc = bolt_writer_bucket(to, name);
+
+    if (rc == 0 && str_eqz(name, backend_bucket_name(BACKEND_KEY)))
+        bolt_writer_grows(to);
+    return rc;
 }
 
 static int write_item(void *to, enum backend_bucket b, struct str key,
@@ -304,22 +303,29 @@ static int write_item(void *to, enum backend_bucket b, struct str key,
     return bolt_writer_put(to, key, value);
 }
 
-static int write_all(const struct backend_source *src, bolt_sink *sink,
-                     void *arg, const struct bolt_plan *plan,
-                     struct bolt_plan *out)
+int backend_write_to(struct bolt_writer *bw, const struct backend_source *src,
+                     int64_t after, bool lengths_only, struct bolt_plan *out)
 {
-    struct bolt_writer *bw = bolt_writer_new(sink, arg, plan);
     struct walk w = {
         .src = src,
         .bucket = write_bucket,
         .item = write_item,
         .to = bw,
-        .lengths_only = !sink,
+        .lengths_only = lengths_only,
+        .newest = after,
     };
     int rc = walk(&w);
 
-    if (rc == 0)
-        rc = bolt_writer_end(bw, out);
+    return rc == 0 ? bolt_writer_end(bw, out) : rc;
+}
+
+static int write_all(const struct backend_source *src, bolt_sink *sink,
+                     void *arg, const struct bolt_plan *plan,
+                     struct bolt_plan *out)
+{
+    struct bolt_writer *bw = bolt_writer_new(sink, arg, plan);
+    int rc = backend_write_to(bw, src, 0, !sink, out);
+
     bolt_writer_free(bw);
     return rc;
 }
@@ -342,67 +348,6 @@ int backend_write(const struct backend_source *src,
         err_set(e, rc,
                 "backend: the state has changed between measuring and "
                 "writing it; try again");
-    return rc;
-}
-
-/* --- A file. -------------------------------------------------------------------------- */
-
-static int file_sink(void *arg, const void *p, size_t n)
-{
-    const int *fd = arg;
-
-    return sys_write_all(*fd, p, n);
-}
-
-static int put_first_pages(int fd, const struct bolt_plan *plan)
-{
-    uint8_t *first = xmalloc(BOLT_FIRST_BYTES);
-    int rc = -1;
-
-    bolt_first_pages(plan, first);
-    if (lseek(fd, 0, SEEK_SET) == 0)
-        rc = sys_write_all(fd, first, BOLT_FIRST_BYTES);
-    free(first);
-    return rc;
-}
-
-/* fd, whose name is tmp, becomes path. */
-static int publish(int fd, const char *tmp, const char *path, bool no_fsync,
-                   struct err *e)
-{
-    if (!no_fsync && fsync(fd) < 0)
-        return err_sys(e, BOLT_EIO, "fsync %s", tmp);
-    if (rename(tmp, path) < 0)
-        return err_sys(e, BOLT_EIO, "rename %s to %s", tmp, path);
-    if (!no_fsync && sys_fsync_parent(path, e) < 0)
-        return BOLT_EIO;
-    return 0;
-}
-
-int backend_save(const char *path, const struct backend_source *src,
-                 bool no_fsync, uint64_t *bytes, struct err *e)
-{
-    char *tmp = xasprintf("%s.tmp", path);
-    int fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, FILE_MODE);
-    struct bolt_plan plan = {0};
-    int rc;
-
-    if (fd < 0) {
-        rc = err_sys(e, BOLT_EIO, "create %s", tmp);
-        goto out;
-    }
-    if (write_all(src, file_sink, &fd, NULL, &plan) < 0 ||
-        put_first_pages(fd, &plan) < 0)
-        rc = err_sys(e, BOLT_EIO, "write %s", tmp);
-    else
-        rc = publish(fd, tmp, path, no_fsync, e);
-    close(fd);
-    if (rc < 0)
-        unlink(tmp);
-    else if (bytes)
-        *bytes = plan.n_pages * BOLT_PAGE_BYTES;
-out:
-    free(tmp);
     return rc;
 }
 

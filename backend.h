@@ -22,8 +22,8 @@
  *   that are not known are left out: they are lost when the state is saved
  *   again, as is all that is deleted.
  *
- * No lock, no clock; files only in backend_save(), _load(), _status() and
- * _check_trailer(). Errors are BOLT_E* codes with *e filled.
+ * No lock, no clock; files only in backend_save(), _update(), _load(),
+ * _status() and _check_trailer(). Errors are BOLT_E* codes with *e filled.
  */
 #ifndef BACKEND_H
 #define BACKEND_H
@@ -73,7 +73,8 @@ struct backend_list {
 
 struct backend_image { /* {0} is empty; the strings in it are copied */
     struct backend_list lists[BACKEND_N]; /* that of BACKEND_KEY is empty */
-    int64_t last; /* versions up to this revision belong to it */
+    int64_t last;     /* versions up to this revision belong to it */
+    int64_t finished; /* as in its meta */
 };
 
 void backend_image_release(struct backend_image *im);
@@ -121,6 +122,25 @@ int backend_write(const struct backend_source *src,
  */
 int backend_save(const char *path, const struct backend_source *src,
                  bool no_fsync, uint64_t *bytes, struct err *e);
+
+/*
+ * The same again and again, of one key space. What was added to it since the
+ * last time is appended to the file, and the rest of it not touched, unless
+ * compaction took something away, or too much of the file is of no use by
+ * now: then it is written anew. A crash leaves what it was before, or after.
+ */
+struct backend_file; /* as it was saved last */
+
+/* *file is NULL, or is used up: the file is written anew. NULL after an error,
+ * as it may be either then. */
+int backend_update(struct backend_file **file, const char *path,
+                   const struct backend_source *src, bool no_fsync,
+                   uint64_t *bytes, struct err *e);
+/* Would it be appended to, now that compaction has come to `finished`? NULL is
+ * not. */
+bool backend_file_goes_on(const struct backend_file *file, int64_t finished);
+void backend_file_close(struct backend_file *file); /* NULL is fine */
+
 /* What Maintenance.Hash answers: CRC-32C over all but how far the log is
  * applied (spec: raft-and-storage, 8.5). */
 uint32_t backend_hash(const struct backend_source *src);

@@ -6,8 +6,9 @@
  *     meta    -> tree of buckets -> in each a tree of keys, or, if that is
  *                small, a leaf within the value ("inline")
  *
- * A file is written once, from front to back, and never changed. It knows
- * pages, buckets and keys; what is in them is backend.h's.
+ * A file is written from front to back, and may then be appended to: no page
+ * but the two metas is ever written over. It knows pages, buckets and keys;
+ * what is in them is backend.h's.
  *
  * The writer is pure. Both hold a page per level and some 100 KiB besides,
  * whatever the size of the file; where a value is bigger, twice the value. The
@@ -47,7 +48,7 @@ enum {
  */
 struct bolt_plan {
     uint64_t n_pages; /* the file is so many times BOLT_PAGE_BYTES */
-    uint64_t root;
+    uint64_t root, freelist, txid;
 };
 
 /* The next n bytes, borrowed. Not 0: stop. */
@@ -73,6 +74,34 @@ int bolt_writer_put(struct bolt_writer *w, struct str key, struct str value);
  * input than this: then what was written is no such file.
  */
 int bolt_writer_end(struct bolt_writer *w, struct bolt_plan *out);
+
+/*
+ * Appending, where one bucket gets items only behind those that it has, and
+ * all others are small. The full pages of that one stay; its last ones, the
+ * other buckets and the roots are written anew at the end of the file, and a
+ * list of the pages that are free thereby. Then a meta in place of the older
+ * one (bolt_put_meta()) makes this the file. Until it is durable, and what was
+ * written before it, the other meta and all of its pages stand.
+ */
+struct bolt_end; /* of a file: what it takes to go on from there */
+
+/* The bucket at hand is the one that grows; not when only measuring. */
+void bolt_writer_grows(struct bolt_writer *w);
+/* After bolt_writer_end(), of a writer with a bucket that grows. Owned. */
+struct bolt_end *bolt_writer_take_end(struct bolt_writer *w);
+void bolt_end_free(struct bolt_end *end); /* NULL is fine */
+/* Too much of the file is free by now: write it from the beginning. */
+bool bolt_end_is_worn(const struct bolt_end *end);
+const struct bolt_plan *bolt_end_plan(const struct bolt_end *end);
+
+/* What it writes follows the file's last page. The bucket that grows has all
+ * its items once it is begun; others have none. end is borrowed. */
+struct bolt_writer *bolt_writer_append(bolt_sink *sink, void *arg,
+                                       const struct bolt_end *end);
+
+/* Returns where the page belongs in the file. */
+uint64_t bolt_put_meta(const struct bolt_plan *plan,
+                       uint8_t out[BOLT_PAGE_BYTES]);
 
 #define BOLT_FIRST_BYTES (3 * BOLT_PAGE_BYTES)
 void bolt_first_pages(const struct bolt_plan *plan,

@@ -13,6 +13,14 @@
  *
  * Nodes are filled wholly: nothing is ever inserted into this file but by a
  * bbolt that splits what it changes, and etcd changes the end only.
+ *
+ * To append is to take up the open nodes of one bucket as they stood before
+ * they were closed. The pages that they were closed into are loose: the
+ * present meta needs them, the next one does not.
+ *
+ *     3 4 5 ... 206 | 207 208 209 | 210 ... 340 | 341 342 343 344
+ *     its full ones   loose: last   its full      the present end, a list
+ *                     of its, root  ones          of 207-209 with it
  */
 #include "bolt_impl.h"
 
@@ -22,7 +30,8 @@
 #define INLINE_MAX (BOLT_PAGE_BYTES / 4) /* bbolt's bound, without its head */
 #define FIRST_FREE 3                     /* page id behind metas and freelist */
 #define FREELIST 2
-#define TXID 2 /* of page 0, as if it had just been written */
+#define LOOSE_MANY 256 /* pages: so much space is wasted without regret */
+#define TXID 2         /* of page 0, as if it had just been written */
 
 struct element {
     uint32_t flags, key_len, value_len;
@@ -42,6 +51,19 @@ struct tree {
     unsigned height;                    /* of the highest one that is open */
 };
 
+struct run {
+    uint64_t page, n;
+};
+
+struct bolt_end {
+    struct bolt_plan plan;
+    struct buf name, last; /* of the bucket that grows; its last key */
+    struct tree keys;      /* that were open when it ended */
+    struct run *runs;      /* free, or loose; in order */
+    size_t n_runs;
+    uint64_t n_loose; /* pages in them */
+};
+
 struct bolt_writer {
     bolt_sink *sink; /* NULL: measuring */
     void *arg;
@@ -50,8 +72,12 @@ struct bolt_writer {
     struct buf out;        /* not yet with the sink */
     struct tree buckets, keys;
     bool in_bucket;
-    struct buf name; /* of the bucket at hand */
-    struct buf last; /* key in it */
+    struct buf name;             /* of the bucket at hand */
+    struct buf last;             /* key in it */
+    bool growing;                /* that one is to be appended to */
+    const struct bolt_end *from; /* appending to this; or NULL */
+    struct bolt_end *end;        /* if a bucket grows */
+    uint64_t loose;              /* where pages begin that will not last */
 };
 
 /* --- First pages. ------------------------------------------------------------ */
@@ -66,17 +92,17 @@ static void put_head(uint8_t *p, uint64_t id, enum bolt_page_flag flag,
     put_u32le(p + 12, (uint32_t)overflow);
 }
 
-static void put_meta(uint8_t *page, uint64_t id, const struct bolt_plan *plan,
-                     uint64_t txid)
+/* They take turns. */
+static void put_meta(uint8_t *page, const struct bolt_plan *plan, uint64_t txid)
 {
     uint8_t *p = page + BOLT_HEAD_BYTES;
 
-    put_head(page, id, BOLT_META, 0, 0);
+    put_head(page, txid % 2, BOLT_META, 0, 0);
     put_u32le(p, BOLT_MAGIC);
     put_u32le(p + 4, BOLT_VERSION);
     put_u32le(p + 8, BOLT_PAGE_BYTES);
     put_u64le(p + 16, plan->root);
-    put_u64le(p + 32, FREELIST);
+    put_u64le(p + 32, plan->freelist);
     put_u64le(p + 40, plan->n_pages);
     put_u64le(p + 48, txid);
     put_u64le(p + BOLT_SUMMED_BYTES, bolt_meta_sum(p));
@@ -86,9 +112,17 @@ void bolt_first_pages(const struct bolt_plan *plan,
                       uint8_t out[BOLT_FIRST_BYTES])
 {
     memset(out, 0, BOLT_FIRST_BYTES);
-    put_meta(out, 0, plan, TXID);
-    put_meta(out + BOLT_PAGE_BYTES, 1, plan, TXID - 1);
+    put_meta(out, plan, TXID);
+    put_meta(out + BOLT_PAGE_BYTES, plan, TXID - 1);
     put_head(out + 2 * BOLT_PAGE_BYTES, FREELIST, BOLT_FREELIST, 0, 0);
+}
+
+uint64_t bolt_put_meta(const struct bolt_plan *plan,
+                       uint8_t out[BOLT_PAGE_BYTES])
+{
+    memset(out, 0, BOLT_PAGE_BYTES);
+    put_meta(out, plan, plan->txid);
+    return plan->txid % 2 * BOLT_PAGE_BYTES;
 }
 
 /* --- Life. --------------------------------------------------------------------- */
@@ -101,6 +135,7 @@ struct bolt_writer *bolt_writer_new(bolt_sink *sink, void *arg,
     w->sink = sink;
     w->arg = arg;
     w->next = FIRST_FREE;
+    w->loose = FREELIST;
     if (plan)
         w->plan = *plan;
     if (!sink)
@@ -111,6 +146,18 @@ struct bolt_writer *bolt_writer_new(bolt_sink *sink, void *arg,
     else
         memset(w->out.data, 0, BOLT_FIRST_BYTES);
     w->out.len = BOLT_FIRST_BYTES;
+    return w;
+}
+
+struct bolt_writer *bolt_writer_append(bolt_sink *sink, void *arg,
+                                       const struct bolt_end *end)
+{
+    struct bolt_writer *w = xcalloc(1, sizeof(*w));
+
+    w->sink = sink;
+    w->arg = arg;
+    w->from = end;
+    w->next = w->loose = end->plan.n_pages;
     return w;
 }
 
@@ -131,7 +178,19 @@ void bolt_writer_free(struct bolt_writer *w)
     buf_release(&w->out);
     buf_release(&w->name);
     buf_release(&w->last);
+    bolt_end_free(w->end);
     free(w);
+}
+
+void bolt_end_free(struct bolt_end *end)
+{
+    if (!end)
+        return;
+    buf_release(&end->name);
+    buf_release(&end->last);
+    tree_release(&end->keys);
+    free(end->runs);
+    free(end);
 }
 
 /* --- Nodes. ----------------------------------------------------------------------- */
@@ -306,6 +365,107 @@ static int tree_end(struct bolt_writer *w, struct tree *t, uint64_t *root)
     return write_node(w, &t->levels[level], flag_of(level), root);
 }
 
+/* --- Where a file can be appended to. ------------------------------------------------- */
+
+/* Into one that is empty. */
+static void node_copy(struct node *to, const struct node *from)
+{
+    *to = (struct node){.n = from->n, .cap = from->n, .size = from->size};
+    if (from->n == 0)
+        return;
+    to->elements = xmalloc(from->n * sizeof(struct element));
+    memcpy(to->elements, from->elements, from->n * sizeof(struct element));
+    buf_addstr(&to->bytes, buf_str(&from->bytes));
+}
+
+static void tree_copy(struct tree *to, const struct tree *from)
+{
+    tree_release(to);
+    to->height = from->height;
+    for (unsigned i = 0; i < BOLT_DEPTH_MAX; i++)
+        node_copy(&to->levels[i], &from->levels[i]);
+}
+
+static void end_add_run(struct bolt_end *end, uint64_t page, uint64_t next)
+{
+    if (page == next)
+        return;
+    end->runs = xrealloc(end->runs, (end->n_runs + 1) * sizeof(struct run));
+    end->runs[end->n_runs++] = (struct run){page, next - page};
+    end->n_loose += next - page;
+}
+
+/* The bucket that grows begins, so its pages follow. */
+static void begin_growth(struct bolt_writer *w)
+{
+    struct bolt_end *end = xcalloc(1, sizeof(*end));
+
+    assert(!w->end);
+    for (size_t i = 0; w->from && i < w->from->n_runs; i++)
+        end_add_run(end, w->from->runs[i].page,
+                    w->from->runs[i].page + w->from->runs[i].n);
+    end_add_run(end, w->loose, w->next);
+    buf_addstr(&end->name, buf_str(&w->name));
+    w->end = end;
+    w->growing = true;
+}
+
+/* It ends: what is open now is to be taken up again. */
+static void end_growth(struct bolt_writer *w)
+{
+    buf_addstr(&w->end->last, buf_str(&w->last));
+    tree_copy(&w->end->keys, &w->keys);
+    w->loose = w->next;
+    w->growing = false;
+}
+
+void bolt_writer_grows(struct bolt_writer *w)
+{
+    if (!w->growing && !measures(w))
+        begin_growth(w);
+}
+
+struct bolt_end *bolt_writer_take_end(struct bolt_writer *w)
+{
+    struct bolt_end *end = w->end;
+
+    w->end = NULL;
+    return end;
+}
+
+bool bolt_end_is_worn(const struct bolt_end *end)
+{
+    return end->n_loose > BOLT_PAGE_COUNT_MAX ||
+           (end->n_loose > LOOSE_MANY && end->n_loose > end->plan.n_pages / 4);
+}
+
+const struct bolt_plan *bolt_end_plan(const struct bolt_end *end)
+{
+    return &end->plan;
+}
+
+/* What was loose is free now. */
+static uint64_t write_freelist(struct bolt_writer *w)
+{
+    uint64_t n = w->from->n_loose, id = w->next, n_pages;
+    size_t bytes = BOLT_HEAD_BYTES + (size_t)n * 8;
+    uint8_t *p;
+
+    assert(n <= BOLT_PAGE_COUNT_MAX);
+    n_pages = (bytes + BOLT_PAGE_BYTES - 1) / BOLT_PAGE_BYTES;
+    w->next += n_pages;
+    buf_reserve(&w->out, (size_t)n_pages * BOLT_PAGE_BYTES);
+    p = w->out.data + w->out.len;
+    memset(p, 0, (size_t)n_pages * BOLT_PAGE_BYTES);
+    w->out.len += (size_t)n_pages * BOLT_PAGE_BYTES;
+    put_head(p, id, BOLT_FREELIST, (unsigned)n, n_pages - 1);
+    p += BOLT_HEAD_BYTES;
+    for (size_t i = 0; i < w->from->n_runs; i++)
+        for (uint64_t k = 0; k < w->from->runs[i].n; k++, p += 8)
+            put_u64le(p, w->from->runs[i].page + k);
+    return id;
+}
+
 /* --- Buckets and keys. -------------------------------------------------------------------- */
 
 static int leaf_add(struct bolt_writer *w, struct tree *t, uint32_t flags,
@@ -346,6 +506,8 @@ static int end_bucket(struct bolt_writer *w)
     struct buf value = {0};
     int rc = 0;
 
+    if (w->growing)
+        end_growth(w);
     if (w->in_bucket) {
         rc = bucket_value(w, &value);
         if (rc == 0)
@@ -373,6 +535,11 @@ int bolt_writer_bucket(struct bolt_writer *w, struct str name)
     move_on(&w->name, name);
     buf_clear(&w->last);
     w->in_bucket = true;
+    if (w->from && str_eq(name, buf_str(&w->from->name))) {
+        buf_addstr(&w->last, buf_str(&w->from->last));
+        tree_copy(&w->keys, &w->from->keys);
+        begin_growth(w);
+    }
     return 0;
 }
 
@@ -385,12 +552,21 @@ int bolt_writer_put(struct bolt_writer *w, struct str key, struct str value)
 
 int bolt_writer_end(struct bolt_writer *w, struct bolt_plan *out)
 {
-    struct bolt_plan got;
+    struct bolt_plan got = {.freelist = FREELIST, .txid = TXID};
 
-    if (end_bucket(w) < 0 || tree_end(w, &w->buckets, &got.root) < 0 ||
-        (!measures(w) && flush(w) < 0))
+    if (end_bucket(w) < 0 || tree_end(w, &w->buckets, &got.root) < 0)
+        return BOLT_ESINK;
+    if (w->from) {
+        got.freelist = write_freelist(w);
+        got.txid = w->from->plan.txid + 1;
+    }
+    if (!measures(w) && flush(w) < 0)
         return BOLT_ESINK;
     got.n_pages = w->next;
+    if (w->end) {
+        end_add_run(w->end, w->loose, w->next);
+        w->end->plan = got;
+    }
     *out = got;
     if (w->plan.n_pages &&
         (w->plan.n_pages != got.n_pages || w->plan.root != got.root))

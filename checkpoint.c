@@ -3,17 +3,20 @@
  * and to followers that are too far behind.
  *
  * A checkpoint is due after --snapshot-count entries, or when the log since
- * the last one has grown large; but with much data not before it has doubled
- * or half of it was written anew. So a restart replays no more than it loads,
- * and checkpoints write about as much as the log. A clean stop writes one if
- * replaying would be felt.
+ * the last one has grown large. v3's db is appended to, so that all checkpoints
+ * of a store that grows write it once, and a restart replays little. It is
+ * written anew by the first checkpoint of a process, and when compaction took
+ * something away; with much data not before that has grown by half, or half of
+ * it was written anew, and v2's snapshot likewise: so a restart replays no more
+ * than it loads, and checkpoints write about as much as the log. A clean stop
+ * writes one if replaying would be felt.
  *
  * The stores are pinned under their lock in constant time (store.h, v3disk.c),
  * at one index, and written from the pinned views while traffic goes on. Order,
  * with its crash cases:
  *
  *   1. what is in them is in the log, too, synced
- *   2. db (v3), synced and renamed            crash: the older snapshot and the
+ *   2. db (v3), renamed or appended to        crash: the older snapshot and the
  *                                             log behind it; what db has
  *                                             already is left out for v3
  *   3. snapshot record into the log, synced   crash: a record without a file,
@@ -30,9 +33,10 @@
 
 #include <inttypes.h>
 
-/* The log may grow to this, or to half of the data, whichever is more. */
 /* So many make a file that is not written anew for a few entries. */
 #define VERSIONS_MANY 200000
+/* The log may grow to this, or to half of what has to be written anew,
+ * whichever is more. */
 #define LOG_GROWTH_MIN (32u * 1024 * 1024)
 /* That much is replayed unnoticed. */
 #define LOG_STOP_BYTES (4u * 1024 * 1024)
@@ -73,16 +77,27 @@ static int write_pinned(void *from, snap_sink *sink, void *arg)
     return store_view_write(p->view, sink, arg);
 }
 
+/* The next checkpoint appends to db what has come since the last one. */
+static bool db_goes_on(const struct server *s)
+{
+    return s->db_era == s->v3_era &&
+           s->db_finished == mvcc_compact_finished(s->v3->mvcc);
+}
+
 void checkpoint_consider(struct server *s)
 {
     uint64_t entries = s->last_applied - s->snapshot_index;
-    uint64_t live = store_live_bytes(s->store) + v3_size(s->v3);
+    uint64_t rewritten = store_live_bytes(s->store);
     uint64_t versions = mvcc_stats(s->v3->mvcc).n_versions;
-    uint64_t bytes_max = max_u64(LOG_GROWTH_MIN, live / 2);
     uint64_t entries_max = s->config->snapshot_count;
+    uint64_t bytes_max;
 
-    if (versions > VERSIONS_MANY)
-        entries_max = max_u64(entries_max, versions / 2);
+    if (!db_goes_on(s)) {
+        rewritten += v3_size(s->v3);
+        if (versions > VERSIONS_MANY)
+            entries_max = max_u64(entries_max, versions / 2);
+    }
+    bytes_max = max_u64(LOG_GROWTH_MIN, rewritten / 2);
     if (s->checkpoint_due ||
         (entries <= entries_max && s->bytes_since_snapshot <= bytes_max))
         return;
@@ -92,21 +107,14 @@ void checkpoint_consider(struct server *s)
 
 static int save_db(struct server *s, struct pinned *p, struct err *e)
 {
-    char *path = xasprintf("%s/db", s->config->snap_dir);
-    uint64_t bytes;
     int rc;
 
     server_take_disk(s);
     server_give_disk(s);
-    rc = v3_pinned_save(p->v3, path, s->config->unsafe_no_fsync, &bytes, e);
-    free(path);
-    if (rc < 0)
-        return rc;
-    s->db_index = p->meta.index;
-    pthread_mutex_lock(&s->mu);
-    s->db_bytes = bytes;
-    pthread_mutex_unlock(&s->mu);
-    return 0;
+    rc = v3_pinned_save(p->v3, e);
+    if (rc == 0)
+        s->db_index = p->meta.index;
+    return rc;
 }
 
 static int save_pinned(struct server *s, struct pinned *p, struct err *e)

@@ -1081,6 +1081,7 @@ int server_start(const struct config *config, struct server **out,
     if (boot_load(config, &b, e) < 0)
         return -1;
     s = xcalloc(1, sizeof(*s));
+    s->v3_era = 1;
     s->config = config;
     s->id = b.id;
     s->lock_fd = b.lock_fd;
@@ -1257,6 +1258,7 @@ void server_free(struct server *s)
     transport_free(s->transport);
     raft_free(s->raft);
     wal_close(s->wal);
+    backend_file_close(s->db_file);
     v3_free(s->v3);
     v3_free(s->incoming);
     v3_who_release(s);

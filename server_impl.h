@@ -27,7 +27,7 @@
 #define LOG_BYTES_MAX (64u * 1024 * 1024) /* of entries kept in memory */
 #define WAITER_BUCKETS 1024
 #define HOLD_NS (1 * NS_PER_MS) /* what waits for a sync, waits so long */
-#define V3_STEP 1000    /* versions that are looked at in one go */
+#define V3_STEP 1000            /* versions that are looked at in one go */
 #define PARKED_MAX 4096 /* proposals that wait for a leader, and their bytes */
 #define PARKED_BYTES_MAX (32u * 1024 * 1024)
 
@@ -109,6 +109,7 @@ struct server {
     pthread_mutex_t mu;
     struct store *store;            /* mu */
     struct v3 *v3;                  /* mu */
+    unsigned v3_era;                /* mu; counts the stores that were v3 */
     unsigned v3_held;               /* mu; who reads v3->mvcc in steps */
     struct old_store *v3_old;       /* mu; replaced, and still read */
     struct v3 *incoming;            /* mu; came with a snapshot to be applied */
@@ -118,9 +119,14 @@ struct server {
     struct waiter *compact_waiters; /* mu; for a compaction's end */
     bool sweep_stopped;             /* mu */
     bool near_quota, nospace_due;   /* mu */
-    raft_term primary_term;  /* mu for writing; atomic; leases run in it */
-    uint64_t db_bytes;       /* mu; of the file as last written */
-    raft_index db_index;     /* of that file; the checkpointer's */
+    raft_term primary_term;       /* mu for writing; atomic; leases run in it */
+    uint64_t db_bytes;            /* mu; of the file as last written */
+    raft_index db_index;          /* of that file; the checkpointer's */
+    struct backend_file *db_file; /* likewise; NULL: none to go on with */
+    /* mu, written by the checkpointer: it holds this v3_era (0: it cannot be
+     * appended to), and so far it was compacted. */
+    unsigned db_era;
+    int64_t db_finished;
     uint64_t v3_bytes;       /* atomic; v3_size() as last applied */
     uint64_t apply_wants;    /* atomic; the applier waits for mu, or has it */
     raft_index last_applied; /* mu for writing; atomic for reading */
@@ -320,11 +326,10 @@ void v3_who_release(struct server *s);
 struct v3_pinned;
 struct v3_pinned *v3_pin(struct server *s); /* mu is held */
 void v3_unpin(struct v3_pinned *p);
-/* What mu need not be held for: the size of the file; the file; the bytes, for
- * which it must have been measured. */
+/* What mu need not be held for: the size of the file; `db`, by the
+ * checkpointer; the bytes, for which it must have been measured. */
 uint64_t v3_pinned_measure(struct v3_pinned *p);
-int v3_pinned_save(struct v3_pinned *p, const char *path, bool no_fsync,
-                   uint64_t *bytes, struct err *e);
+int v3_pinned_save(struct v3_pinned *p, struct err *e);
 int v3_pinned_write(struct v3_pinned *p, snap_sink *sink, void *arg,
                     struct err *e);
 /* The file of a leader's snapshot becomes db. By the checkpointer. */

@@ -26,6 +26,7 @@ struct v3_pinned {
     struct backend_image image;
     struct backend_source source;
     struct bolt_plan plan;
+    unsigned era; /* which of the server's v3 states it is */
 };
 
 /* --- The state at one moment. --------------------------------------------- */
@@ -73,6 +74,7 @@ struct v3_pinned *v3_pin(struct server *s)
 
     p->s = s;
     p->m = s->v3->mvcc;
+    p->era = s->v3_era;
     v3_hold(s);
     mvcc_pin(p->m, &p->pin, mvcc_compact_finished(p->m));
     v3_save(s->v3, &p->image);
@@ -102,10 +104,29 @@ uint64_t v3_pinned_measure(struct v3_pinned *p)
     return p->plan.n_pages * BOLT_PAGE_BYTES;
 }
 
-int v3_pinned_save(struct v3_pinned *p, const char *path, bool no_fsync,
-                   uint64_t *bytes, struct err *e)
+int v3_pinned_save(struct v3_pinned *p, struct err *e)
 {
-    return backend_save(path, &p->source, no_fsync, bytes, e);
+    struct server *s = p->s;
+    char *path = xasprintf("%s/db", s->config->snap_dir);
+    bool goes_on;
+    uint64_t bytes;
+    int rc;
+
+    if (s->db_era != p->era) {
+        backend_file_close(s->db_file);
+        s->db_file = NULL;
+    }
+    rc = backend_update(&s->db_file, path, &p->source,
+                        s->config->unsafe_no_fsync, &bytes, e);
+    free(path);
+    goes_on = backend_file_goes_on(s->db_file, p->image.finished);
+    pthread_mutex_lock(&s->mu);
+    s->db_era = goes_on ? p->era : 0;
+    s->db_finished = p->image.finished;
+    if (rc == 0)
+        s->db_bytes = bytes;
+    pthread_mutex_unlock(&s->mu);
+    return rc;
 }
 
 int v3_pinned_write(struct v3_pinned *p, snap_sink *sink, void *arg,

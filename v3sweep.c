@@ -60,6 +60,7 @@ struct v3 *v3_replace(struct server *s, struct v3 *v)
     auth_keep_tokens(v->auth, was->auth);
     v->counts = was->counts;
     s->v3 = v;
+    s->v3_era++;
     if (s->v3_held > 0) {
         struct old_store *old = xcalloc(1, sizeof(*old));
 

@@ -8,6 +8,8 @@
 #include "files.h"
 #include "hash.h"
 
+#include <sys/stat.h>
+
 /* --- A state. ------------------------------------------------------------------ */
 
 static void put(struct mvcc *m, const char *key, const char *value,
@@ -288,6 +290,76 @@ static void test_save(void)
     mvcc_free(m);
 }
 
+static ino_t inode_of(const char *path)
+{
+    struct stat st;
+
+    CHECK(stat(path, &st) == 0);
+    return st.st_ino;
+}
+
+/* Save m and find it again. Was the file appended to? */
+static bool update(struct backend_file **file, struct mvcc *m)
+{
+    struct mvcc *copy = mvcc_new();
+    struct backend_image im = image_of(m);
+    struct backend_source src = source_of(&im, m);
+    char *path = in_dir("db");
+    bool goes_on = backend_file_goes_on(*file, mvcc_compact_finished(m));
+    ino_t before = goes_on ? inode_of(path) : 0;
+    struct backend_meta meta;
+    struct buf got;
+    uint64_t bytes = 0;
+
+    CHECK(backend_update(file, path, &src, false, &bytes, NULL) == 0);
+    got = read_file("db");
+    CHECK(bytes == got.len);
+    CHECK(backend_load(path, copy, NULL, NULL, &meta, NULL) == 0);
+    mvcc_check(copy);
+    check_same_log(m, copy);
+    CHECK(!goes_on || inode_of(path) == before);
+    CHECK(!exists("db.tmp"));
+    free(path);
+    buf_release(&got);
+    backend_image_release(&im);
+    mvcc_free(copy);
+    return goes_on;
+}
+
+static void test_update(void)
+{
+    struct mvcc *m = some_keys(), *empty = mvcc_new();
+    struct backend_file *file = NULL;
+    char key[32];
+
+    CHECK(!update(&file, empty));
+    put(empty, "first", "x", 0);
+    CHECK(update(&file, empty));
+    backend_file_close(file);
+    file = NULL;
+
+    CHECK(!update(&file, m));
+    CHECK(update(&file, m)); /* nothing new */
+    for (unsigned i = 0; i < 1000; i++) {
+        snprintf(key, sizeof(key), "key/%u", i * 31);
+        put(m, key, "new", i % 2);
+        if (i % 100 == 0)
+            CHECK(update(&file, m));
+    }
+    del(m, "key/20", "key/30");
+    CHECK(update(&file, m));
+    CHECK(mvcc_compact(m, 2500) == 0); /* nothing is gone yet */
+    CHECK(update(&file, m));
+    while (mvcc_compact_step(m, 700))
+        continue;
+    CHECK(!update(&file, m));
+    put(m, "key/again", "x", 0);
+    CHECK(update(&file, m));
+    backend_file_close(file);
+    mvcc_free(empty);
+    mvcc_free(m);
+}
+
 static void check_trailer(const char *path, enum backend_trailer want,
                           uint64_t want_bytes)
 {
@@ -524,10 +596,10 @@ static void test_visitor_refuses(void)
 int main(void)
 {
     void (*const tests[])(void) = {
-        test_round_trips, test_pinned,          test_changed_between_passes,
-        test_save,        test_trailer,         test_newer_file,
-        test_bare_file,   test_optional_meta,   test_malformed,
-        test_decoders,    test_visitor_refuses,
+        test_round_trips, test_pinned,    test_changed_between_passes,
+        test_save,        test_update,    test_trailer,
+        test_newer_file,  test_bare_file, test_optional_meta,
+        test_malformed,   test_decoders,  test_visitor_refuses,
     };
 
     run_in_fresh_folders(tests, ARRAY_LEN(tests), NULL);

@@ -693,6 +693,184 @@ static void test_broken(void)
     }
 }
 
+/* --- Appending. ------------------------------------------------------------ */
+
+static unsigned get_u16(const uint8_t *p)
+{
+    return p[0] | (unsigned)p[1] << 8;
+}
+
+/* Counts a page, and those that it leads to, but of what is inlined. */
+static void visit_page(const struct buf *b, uint64_t page, uint8_t *seen,
+                       bool of_buckets)
+{
+    const uint8_t *p = b->data + page * BOLT_PAGE_BYTES, *el = p + 16;
+    bool is_branch = get_u16(p + 8) == 1;
+
+    for (uint64_t i = 0; i <= get_u32le(p + 12); i++)
+        seen[page + i]++;
+    for (unsigned i = 0; i < get_u16(p + 10); i++, el += 16) {
+        uint64_t root;
+
+        if (is_branch) {
+            visit_page(b, get_u64le(el + 8), seen, of_buckets);
+        } else if (of_buckets) {
+            root = get_u64le(el + get_u32le(el + 4) + get_u32le(el + 8));
+            if (root)
+                visit_page(b, root, seen, false);
+        }
+    }
+}
+
+/* As bbolt's own check: each page is in use, or in the list of free ones. */
+static void check_pages(const struct buf *b)
+{
+    size_t n = b->len / BOLT_PAGE_BYTES, wrong = 0;
+    const uint8_t *meta[] = {b->data + 16, b->data + BOLT_PAGE_BYTES + 16};
+    const uint8_t *m = meta[get_u64le(meta[1] + 48) > get_u64le(meta[0] + 48)];
+    uint64_t list = get_u64le(m + 32), last = 0;
+    const uint8_t *free_page = b->data + list * BOLT_PAGE_BYTES;
+    uint8_t *seen = xcalloc(n, 1);
+
+    CHECK(get_u64le(m + 40) == n && get_u16(free_page + 8) == 0x10);
+    seen[0] = seen[1] = 1;
+    for (uint64_t i = 0; i <= get_u32le(free_page + 12); i++)
+        seen[list + i]++;
+    for (unsigned i = 0; i < get_u16(free_page + 10); i++) {
+        uint64_t page = get_u64le(free_page + 16 + (size_t)i * 8);
+
+        CHECK(page > last && page < n);
+        seen[last = page]++;
+    }
+    visit_page(b, get_u64le(m + 16), seen, true);
+    for (size_t i = 0; i < n; i++)
+        wrong += seen[i] != 1;
+    CHECK(wrong == 0);
+    free(seen);
+}
+
+/* The middle one of three grows: from `from` on, and to `to`. */
+static int feed_growing(struct bolt_writer *w, const struct bucket *bs,
+                        size_t from, size_t to, struct bolt_plan *out)
+{
+    int rc = 0;
+
+    for (size_t i = 0; i < 3 && rc == 0; i++) {
+        rc = bolt_writer_bucket(w, str_of(bs[i].name));
+        if (i == 1)
+            bolt_writer_grows(w);
+        for (size_t k = i == 1 ? from : 0; k < (i == 1 ? to : bs[i].n); k++)
+            rc |= bolt_writer_put(w, str_of(bs[i].pairs[k].key),
+                                  str_of(bs[i].pairs[k].value));
+    }
+    return rc ? rc : bolt_writer_end(w, out);
+}
+
+static void check_shown(const struct buf *b, struct bucket *bs, size_t grown)
+{
+    size_t n = bs[1].n;
+    struct bolt *bolt = open_buf(b);
+    struct bolt_cursor *c = NULL;
+
+    bs[1].n = grown;
+    for (size_t i = 0; i < 3; i++) {
+        CHECK(bolt_bucket(bolt, str_of(bs[i].name), &c, NULL) == 1);
+        check_walk(c, &bs[i]);
+        bolt_cursor_free(c);
+    }
+    bs[1].n = n;
+    bolt_close(bolt);
+}
+
+/* Until its meta is there, the file is what it was; so it is again when that
+ * is torn. */
+static struct bolt_end *check_append(struct buf *b, struct bucket *bs,
+                                     struct bolt_end *end, size_t from,
+                                     size_t to)
+{
+    uint8_t page[BOLT_PAGE_BYTES];
+    struct bolt_plan plan = {0};
+    struct bolt_writer *w = bolt_writer_append(buf_sink, b, end);
+    uint64_t at;
+
+    CHECK(feed_growing(w, bs, from, to, &plan) == 0);
+    CHECK(b->len == plan.n_pages * BOLT_PAGE_BYTES);
+    check_shown(b, bs, from);
+    at = bolt_put_meta(&plan, page);
+    memcpy(b->data + at, page, sizeof(page));
+    check_shown(b, bs, to);
+    check_pages(b);
+    b->data[at + 60] ^= 1;
+    check_shown(b, bs, from);
+    b->data[at + 60] ^= 1;
+    bolt_end_free(end);
+    end = bolt_writer_take_end(w);
+    bolt_writer_free(w);
+    return end;
+}
+
+static void check_growth(size_t key_len, size_t value_len, const size_t *steps,
+                         size_t n_steps)
+{
+    struct bucket bs[] = {
+        make_bucket("a", 400, 8, 20),
+        make_bucket("grows", steps[n_steps - 1], key_len, value_len),
+        make_bucket("z", 3, 8, 20),
+    };
+    struct buf b = {0};
+    struct bolt_plan plan = {0};
+    struct bolt_writer *w = bolt_writer_new(buf_sink, &b, NULL);
+    struct bolt_end *end;
+
+    CHECK(feed_growing(w, bs, 0, steps[0], &plan) == 0);
+    bolt_first_pages(&plan, b.data);
+    end = bolt_writer_take_end(w);
+    bolt_writer_free(w);
+    check_shown(&b, bs, steps[0]);
+    for (size_t i = 1; i < n_steps; i++)
+        end = check_append(&b, bs, end, steps[i - 1], steps[i]);
+    bolt_end_free(end);
+    for (size_t i = 0; i < ARRAY_LEN(bs); i++)
+        release_bucket(&bs[i]);
+    buf_release(&b);
+}
+
+/* From nothing, from inlined, over one level and several, and by nothing. */
+static void test_append(void)
+{
+    static const size_t few[] = {0, 0, 1, 2, 3, 20, 21, 21, 300};
+    static const size_t many[] = {1, 5000, 5001, 5040, 30000, 30000, 31000};
+
+    check_growth(18, 30, few, ARRAY_LEN(few));
+    check_growth(18, 300, many, ARRAY_LEN(many));
+    check_growth(2000, 6000, few, ARRAY_LEN(few));
+}
+
+/* Each time the same is written anew, and its pages before are lost. */
+static void test_worn(void)
+{
+    struct bucket bs[] = {make_bucket("a", 2000, 8, 20),
+                          make_bucket("grows", 10, 18, 100),
+                          make_bucket("z", 3, 8, 20)};
+    struct buf b = {0};
+    struct bolt_plan plan = {0};
+    struct bolt_writer *w = bolt_writer_new(buf_sink, &b, NULL);
+    struct bolt_end *end;
+    unsigned times = 0;
+
+    CHECK(feed_growing(w, bs, 0, 10, &plan) == 0);
+    bolt_first_pages(&plan, b.data);
+    end = bolt_writer_take_end(w);
+    bolt_writer_free(w);
+    for (; times < 1000 && !bolt_end_is_worn(end); times++)
+        end = check_append(&b, bs, end, 10, 10);
+    CHECK(times > 3 && times < 50);
+    bolt_end_free(end);
+    for (size_t i = 0; i < ARRAY_LEN(bs); i++)
+        release_bucket(&bs[i]);
+    buf_release(&b);
+}
+
 int main(void)
 {
     test_sizes();
@@ -706,5 +884,7 @@ int main(void)
     test_every_byte();
     test_other_writers();
     test_broken();
+    test_append();
+    test_worn();
     return check_done("bolt_test");
 }

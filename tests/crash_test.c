@@ -336,7 +336,13 @@ static int explore_before(void *arg, struct simdisk *d, enum simdisk_op op,
 
 /* --- Scripts. ----------------------------------------------------------- */
 
-static void test_life(const char *name, enum script_place place, uint64_t seed)
+static enum script_result live(struct script *s)
+{
+    return script_live(s, effort.steps);
+}
+
+static void test_life(const char *name, enum script_place place, uint64_t seed,
+                      enum script_result (*run)(struct script *))
 {
     struct simdisk *d = simdisk_new("life");
     struct script s;
@@ -348,7 +354,7 @@ static void test_life(const char *name, enum script_place place, uint64_t seed)
     simdisk_set_hook(d, explore_before, &u);
     rc = script_boot(&s);
     if (rc == SCRIPT_OK)
-        rc = script_live(&s, effort.steps);
+        rc = run(&s);
     if (rc != SCRIPT_OK)
         report(&u, (struct pick){N_HOWS, 0, 0}, "the script itself", &s, rc);
     CHECK(rc == SCRIPT_OK);
@@ -447,8 +453,10 @@ int main(int argc, char **argv)
     setvbuf(stdout, NULL, _IOLBF, 0);
     script_setup();
     for (int i = 0; i < effort.seeds; i++) {
-        test_life("life", BESIDE, seed + (uint64_t)i);
-        test_life("life, log apart", APART, seed + 1000 + (uint64_t)i);
+        test_life("life", BESIDE, seed + (uint64_t)i, live);
+        test_life("life, log apart", APART, seed + 1000 + (uint64_t)i, live);
+        test_life("checkpoints", BESIDE, seed + 2000 + (uint64_t)i,
+                  script_checkpoints);
         test_force_new_cluster(seed + (uint64_t)i);
         test_backup(seed + (uint64_t)i);
         print_count(began);

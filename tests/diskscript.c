@@ -336,8 +336,16 @@ static int deaf(void *arg, struct simdisk *d, enum simdisk_op op,
     return EIO;
 }
 
+/* The next db is written anew. */
+static void forget_db(struct script *s)
+{
+    backend_file_close(s->db_file);
+    s->db_file = NULL;
+}
+
 void script_stop(struct script *s)
 {
+    forget_db(s);
     if (s->up)
         boot_release(&s->boot);
     s->up = false;
@@ -745,8 +753,9 @@ static enum script_result save_v3(struct script *s)
 {
     struct err e;
 
-    return diskv3_save(s->config.snap_dir, s->boot.v3, &e) < 0 ? reported(s, &e)
-                                                               : SCRIPT_OK;
+    return diskv3_save(&s->db_file, s->config.snap_dir, s->boot.v3, &e) < 0
+               ? reported(s, &e)
+               : SCRIPT_OK;
 }
 
 /* As checkpoint() and then purge() of checkpoint.c. */
@@ -799,6 +808,7 @@ static void adopt(struct script *s, struct v3 *v)
     if (s->boot.v3->index > v->index) {
         v3_free(v);
     } else {
+        forget_db(s);
         if (rename(from, to) == 0)
             sys_fsync_dir(s->config.snap_dir, NULL);
         v3_free(s->boot.v3);
@@ -875,6 +885,30 @@ enum script_result script_live(struct script *s, int steps)
     return rc;
 }
 
+/* A checkpoint of more than there was; what it needs no more, goes. */
+static enum script_result checkpoint_all(struct script *s)
+{
+    enum script_result rc = step_append(s);
+
+    s->state.commit = last_index(s);
+    if (rc == SCRIPT_OK)
+        rc = step_commit(s);
+    if (rc == SCRIPT_OK)
+        rc = step_checkpoint(s);
+    if (rc == SCRIPT_OK)
+        purge(s);
+    return rc;
+}
+
+enum script_result script_checkpoints(struct script *s)
+{
+    enum script_result rc = SCRIPT_OK;
+
+    for (int i = 0; i < 4 && rc == SCRIPT_OK; i++)
+        rc = checkpoint_all(s);
+    return rc;
+}
+
 /* Or an older snapshot comes, late, and the log goes on from that: if it does
  * know of the newer one, the next start takes that. */
 static enum script_result go_back(struct script *s, struct wal_snapshot at)
@@ -928,13 +962,6 @@ enum script_result script_go_on(struct script *s)
     s->state.vote = 0;
     if (ahead.index > s->state.commit)
         return go_past(s, ahead);
-    rc = step_append(s);
-    s->state.commit = last_index(s);
-    if (rc == SCRIPT_OK)
-        rc = step_commit(s);
-    if (rc == SCRIPT_OK)
-        rc = step_checkpoint(s);
-    if (rc == SCRIPT_OK)
-        purge(s);
+    rc = checkpoint_all(s);
     return rc == SCRIPT_OK ? step_append(s) : rc;
 }

@@ -48,6 +48,7 @@ struct script {
     struct account account;
     struct boot boot; /* stores, cluster and log live here */
     bool up;
+    struct backend_file *db_file; /* as it was saved last, or NULL */
     bool without_v3; /* the disk comes from one that copies no db */
     uint64_t rng;
     /* The member as raft would hold it. */
@@ -81,6 +82,8 @@ enum script_result {
     SCRIPT_WRONG,    /* why: something acknowledged is lost, or worse */
 };
 
+/* Checkpoints in one life, so that all but the first append to db. */
+enum script_result script_checkpoints(struct script *s);
 /*
  * Boot, and hold what comes up against the account. Then the account ends
  * with what was found, and all of that is acknowledged: a member acts on it.

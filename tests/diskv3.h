@@ -13,8 +13,9 @@ void diskv3_advance(struct v3 *v, uint64_t index);
 /* Is it the state at v->index? */
 bool diskv3_is_right(const struct v3 *v);
 
-/* As checkpoint.c saves it; -1 and e. */
-int diskv3_save(const char *snap_dir, const struct v3 *v, struct err *e);
+/* As checkpoint.c saves it, *file being what it was saved into; -1 and e. */
+int diskv3_save(struct backend_file **file, const char *snap_dir,
+                const struct v3 *v, struct err *e);
 /* As it comes from the leader, which has it at this index: into a file of its
  * own, which is loaded. *out is owned. */
 int diskv3_receive(const char *snap_dir, const struct v3_config *config,
