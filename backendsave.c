@@ -19,6 +19,8 @@
 #include <unistd.h>
 
 #define FILE_MODE 0600
+/* What a disk has to write at once, while the log waits for its turn. */
+#define WRITE_BACK_BYTES ((uint64_t)1024 * 1024)
 
 struct backend_file {
     int fd;
@@ -26,11 +28,25 @@ struct backend_file {
     int64_t last, finished; /* of the image that was saved */
 };
 
+struct sink {
+    int fd;
+    bool no_fsync;
+    uint64_t at, synced; /* written up to, given to the disk up to */
+};
+
 static int file_sink(void *arg, const void *p, size_t n)
 {
-    const int *fd = arg;
+    struct sink *s = arg;
 
-    return sys_write_all(*fd, p, n);
+    if (sys_write_all(s->fd, p, n) < 0)
+        return -1;
+    s->at += n;
+    if (s->no_fsync || s->at - s->synced < WRITE_BACK_BYTES)
+        return 0;
+    if (sys_write_back(s->fd, s->synced, s->at - s->synced) < 0)
+        return -1;
+    s->synced = s->at;
+    return 0;
 }
 
 static int put_at(int fd, uint64_t at, const void *p, size_t n)
@@ -66,10 +82,11 @@ static int publish(int fd, const char *tmp, const char *path, bool no_fsync,
     return 0;
 }
 
-static int write_file(int fd, const struct backend_source *src,
+static int write_file(int fd, const struct backend_source *src, bool no_fsync,
                       struct bolt_end **end)
 {
-    struct bolt_writer *bw = bolt_writer_new(file_sink, &fd, NULL);
+    struct sink sink = {.fd = fd, .no_fsync = no_fsync};
+    struct bolt_writer *bw = bolt_writer_new(file_sink, &sink, NULL);
     struct bolt_plan plan;
     int rc = backend_write_to(bw, src, 0, false, &plan);
 
@@ -92,7 +109,7 @@ static int save_new(struct backend_file *f, const char *path,
         rc = err_sys(e, BOLT_EIO, "create %s", tmp);
         goto out;
     }
-    if (write_file(f->fd, src, &f->end) < 0)
+    if (write_file(f->fd, src, no_fsync, &f->end) < 0)
         rc = err_sys(e, BOLT_EIO, "write %s", tmp);
     else
         rc = publish(f->fd, tmp, path, no_fsync, e);
@@ -119,7 +136,8 @@ static int append_pages(struct backend_file *f,
                         struct bolt_plan *plan)
 {
     uint64_t at = bolt_end_plan(f->end)->n_pages * BOLT_PAGE_BYTES;
-    struct bolt_writer *bw = bolt_writer_append(file_sink, &f->fd, f->end);
+    struct sink sink = {f->fd, no_fsync, at, at};
+    struct bolt_writer *bw = bolt_writer_append(file_sink, &sink, f->end);
     int rc = lseek(f->fd, (off_t)at, SEEK_SET) < 0 ? -1 : 0;
 
     if (rc == 0)

@@ -381,6 +381,18 @@ int sys_write_all(int fd, const void *p, size_t n)
     return 0;
 }
 
+int sys_write_back(int fd, uint64_t at, uint64_t n)
+{
+    int rc =
+        sync_file_range(fd, (off_t)at, (off_t)n,
+                        SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
+                            SYNC_FILE_RANGE_WAIT_AFTER);
+
+    /* Else it is not to be had here, and the sync does it all. */
+    return rc < 0 && (errno == EIO || errno == ENOSPC || errno == EDQUOT) ? -1
+                                                                          : 0;
+}
+
 int sys_fsync_dir(const char *path, struct err *e)
 {
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), rc = 0;

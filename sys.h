@@ -44,6 +44,13 @@ int sys_find(const char *path, bool *there, struct err *e);
 int sys_read_file(const char *path, size_t max, struct buf *out, struct err *e);
 /* All n bytes, through EINTR and short writes. */
 int sys_write_all(int fd, const void *p, size_t n);
+/*
+ * Let the disk write these n bytes of what was written to fd, and wait for it,
+ * so that a sync, of another file too, will not have to. They are not durable
+ * before a sync. -1 with errno: they could not be written, which that sync may
+ * not tell again.
+ */
+int sys_write_back(int fd, uint64_t at, uint64_t n);
 int sys_fsync_dir(const char *path, struct err *e);
 /* Of the directory that path's name is in. 0 if we may not read that one: then
  * it belongs to others, and what is in it was there before. */
