@@ -835,7 +835,7 @@ static bool may_tell_refusal(struct server *s)
 
 /* --- The transport's callbacks. ----------------------------------------- */
 
-static int on_message(void *arg, const struct raft_msg *m)
+static int on_message(void *arg, const struct raft_msg *m, bool last)
 {
     struct server *s = arg;
     struct err e;
@@ -853,6 +853,8 @@ static int on_message(void *arg, const struct raft_msg *m)
     pthread_mutex_lock(&s->raft_mu);
     raft_step(s->raft, m);
     server_handle_ready(s);
+    if (last && disk_due(s) && !s->disk_busy)
+        disk_run(s); /* what comes meanwhile shares the next */
     if (!s->apply_busy && apply_is_small(s))
         apply_run(s);
     server_wake_workers(s);
