@@ -21,6 +21,7 @@
 #define BODY_MAX (64u * 1024 * 1024)
 #define BODY_STEP 65536
 #define IN_SIZE 16384
+#define CHUNK_END 2 /* bytes behind what a chunk holds */
 
 struct client {
     pthread_mutex_t mu;
@@ -304,6 +305,19 @@ ssize_t client_read(struct client *c, void *p, size_t n, int64_t deadline_ns)
     if (r >= 0)
         return r;
     return r == HTTP_EBODY_TIMEOUT ? CLIENT_ETIMEOUT : CLIENT_EIO;
+}
+
+void client_set_read_ms(struct client *c, int64_t read_ms)
+{
+    net_set_timeouts(c->stream, read_ms, 0);
+}
+
+bool client_has_more(const struct client *c)
+{
+    const struct buf *b = &c->in.buf;
+
+    return b->len - c->in.pos > CHUNK_END || b->len == b->cap ||
+           net_buffered(c->stream);
 }
 
 int client_read_full(struct client *c, void *p, size_t n, int64_t deadline_ns)

@@ -73,8 +73,12 @@ int client_status(const struct client *c);
 const struct http_head *client_head(const struct client *c);
 /* Exactly n bytes of the decoded body: 0, or CLIENT_E* (the end included). */
 int client_read_full(struct client *c, void *p, size_t n, int64_t deadline_ns);
-/* Some bytes, 0 at the end of the body, or CLIENT_E*. */
+/* Some bytes, 0 at the end of the body, or CLIENT_E*. Without a deadline each
+ * read may take read_ms, and costs a single system call. */
 ssize_t client_read(struct client *c, void *p, size_t n, int64_t deadline_ns);
+void client_set_read_ms(struct client *c, int64_t read_ms);
+/* Is more of a chunked body here, or probably, than has been read? */
+bool client_has_more(const struct client *c);
 /*
  * After the body's end: send another request on the same connection. One that
  * the server had closed meanwhile is dialled anew, as one is that cannot be

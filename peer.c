@@ -359,7 +359,7 @@ void transport_send(struct transport *t, const struct raft_msg *m, size_t n)
 /* --- Receiving. --------------------------------------------------------- */
 
 int transport_receive(struct transport *t, const struct raft_msg *m,
-                      size_t size)
+                      size_t size, bool last)
 {
     if (m->to != t->config.id)
         return 0; /* misrouted, or to a former owner of this address */
@@ -369,7 +369,7 @@ int transport_receive(struct transport *t, const struct raft_msg *m,
         rate_add(&t->recv_rate, sys_mono_ns(), size);
         pthread_mutex_unlock(&t->stats_mu);
     }
-    return t->config.callbacks.process(t->config.callbacks.arg, m);
+    return t->config.callbacks.process(t->config.callbacks.arg, m, last);
 }
 
 /* --- Peers come and go. ------------------------------------------------- */

@@ -29,8 +29,10 @@ struct transport;
 
 /* Called from the transport's threads, without any lock of it held. */
 struct transport_callbacks {
-    /* A message for this member; borrows m. -1: refuse it (500). */
-    int (*process)(void *arg, const struct raft_msg *m);
+    /* A message for this member; borrows m. last: nothing else has come on its
+     * stream, so its thread has time, and nobody waits for an answer. -1: refuse
+     * it (500). */
+    int (*process)(void *arg, const struct raft_msg *m, bool last);
     bool (*is_removed)(void *arg, uint64_t id);
     void (*report_unreachable)(void *arg, uint64_t id);
     void (*report_snapshot)(void *arg, uint64_t id, bool ok);

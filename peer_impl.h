@@ -187,9 +187,10 @@ void peer_deactivate(struct peer *p, enum limited_line line, const char *action,
 /* A peer says that this member is removed: tells the server, once. */
 void transport_told_removed(struct transport *t);
 
-/* Deliver a message that a peer has sent in `size` bytes. -1: refused. */
+/* Deliver a message that a peer has sent in `size` bytes; last as in
+ * process(). -1: refused. */
 int transport_receive(struct transport *t, const struct raft_msg *m,
-                      size_t size);
+                      size_t size, bool last);
 
 void msg_queue_pop(struct msg_queue *q, struct raft_msg *out);
 void msg_queue_clear(struct msg_queue *q);

@@ -146,6 +146,7 @@ struct reader {
     struct msgapp_state state;
     struct buf in;
     size_t used, need; /* decoded; needed for the next frame */
+    bool all;          /* what had come, as far as the last read tells */
 };
 
 static int64_t decode(struct reader *r, struct raft_msg *out)
@@ -161,7 +162,9 @@ static int64_t decode(struct reader *r, struct raft_msg *out)
 
 static void deliver(struct reader *r, const struct raft_msg *m, size_t size)
 {
-    if (m->from == 0 || transport_receive(r->p->t, m, size) == 0)
+    bool last = r->all && r->used == r->in.len && r->kind == LANE_MSGAPP;
+
+    if (m->from == 0 || transport_receive(r->p->t, m, size, last) == 0)
         return;
     pthread_mutex_lock(&r->p->mu);
     r->p->received_failures++;
@@ -222,18 +225,19 @@ static void read_stream(struct reader *r, struct err *e)
 {
     e->msg[0] = '\0';
     r->need = 1;
+    client_set_read_ms(r->c, PEER_READ_MS);
     for (;;) {
         size_t room = room_for(r);
         ssize_t n;
 
         buf_reserve(&r->in, room);
-        n = client_read(r->c, r->in.data + r->in.len, room,
-                        sys_mono_ns() + PEER_READ_MS * NS_PER_MS);
+        n = client_read(r->c, r->in.data + r->in.len, room, 0);
         if (n == CLIENT_ETIMEOUT)
             err_set(e, -1, "no message for %d ms", PEER_READ_MS);
         if (n <= 0)
             return;
         r->in.len += (size_t)n;
+        r->all = (size_t)n < room && !client_has_more(r->c);
         if (deliver_frames(r) < 0) {
             err_set(e, -1, "malformed frame");
             return;

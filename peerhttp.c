@@ -534,7 +534,7 @@ static void process_posted(struct transport *t, struct http_exchange *x,
     if (is_removed(t, m->from)) {
         http_reply(x, 403, "application/json", removed, sizeof(removed) - 1);
     } else {
-        bool ok = transport_receive(t, m, size) == 0;
+        bool ok = transport_receive(t, m, size, false) == 0;
 
         count_posted(t, m, size, ok);
         if (ok) {

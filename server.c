@@ -152,10 +152,11 @@ static bool tell_commit_alone(const struct raft_ready *rd)
  * Under load a commit index travels with the entries that are proposed while
  * the disk is busy: when it is done they are sent (hold_locked()), or the index
  * alone is. A disk that takes its time does not hold it up longer than a tick.
+ * Whoever answers clients at once does that before others are woken for it.
  */
 static bool hold_commit(struct server *s, const struct raft_ready *rd)
 {
-    if (!tell_commit_alone(rd) || !server_syncs_soon(s))
+    if (!tell_commit_alone(rd) || !(s->answer_first || server_syncs_soon(s)))
         return false;
     transport_hold(s->transport, rd->messages, rd->n_messages);
     s->held_commit = true;
@@ -164,7 +165,7 @@ static bool hold_commit(struct server *s, const struct raft_ready *rd)
 
 static void send_held(struct server *s)
 {
-    if (s->held_commit && !server_syncs_soon(s)) {
+    if (s->held_commit && !s->answer_first && !server_syncs_soon(s)) {
         transport_send(s->transport, NULL, 0);
         s->held_commit = false;
     }
@@ -835,7 +836,7 @@ static bool may_tell_refusal(struct server *s)
 
 /* --- The transport's callbacks. ----------------------------------------- */
 
-static int on_message(void *arg, const struct raft_msg *m)
+static int on_message(void *arg, const struct raft_msg *m, bool last)
 {
     struct server *s = arg;
     struct err e;
@@ -852,9 +853,14 @@ static int on_message(void *arg, const struct raft_msg *m)
     }
     pthread_mutex_lock(&s->raft_mu);
     raft_step(s->raft, m);
+    s->answer_first = !s->apply_busy;
     server_handle_ready(s);
+    s->answer_first = false;
+    if (last && disk_due(s) && !s->disk_busy)
+        disk_run(s); /* what comes meanwhile shares the next */
     if (!s->apply_busy && apply_is_small(s))
         apply_run(s);
+    send_held(s);
     server_wake_workers(s);
     reads_tell(s);
     pthread_mutex_unlock(&s->raft_mu);

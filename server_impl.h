@@ -73,6 +73,7 @@ struct server {
     int64_t disk_began_ns;          /* raft_mu; when disk_busy was set */
     unsigned held;                  /* raft_mu; proposals not handed on yet */
     bool held_commit;               /* raft_mu; so are messages of it */
+    bool answer_first;              /* raft_mu; and who holds it sends them */
     int64_t heartbeat_sent_ns;      /* raft_mu; the last one; 0: none yet */
     bool flush_commit;              /* raft_mu; write even that alone */
     unsigned disk_takers;           /* raft_mu; who wait in take_disk */

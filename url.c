@@ -632,10 +632,11 @@ int form_parse(struct form *f, int which, struct str s, struct err *e)
 
 bool form_get(const struct form *f, const char *name, struct str *value)
 {
-    struct str want = str_of(name);
-
     for (size_t i = 0; i < f->n; i++) {
-        if (str_eq(f->fields[i].name, want)) {
+        struct str own = f->fields[i].name;
+
+        /* Nearly all differ in the first letter. */
+        if ((own.n ? own.p[0] : '\0') == name[0] && str_eqz(own, name)) {
             *value = f->fields[i].value;
             return true;
         }

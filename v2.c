@@ -30,7 +30,7 @@
 
 #define FORM_BYTES_MAX (10 * 1024 * 1024) /* as Go's ParseForm */
 #define FORM_TYPE "application/x-www-form-urlencoded"
-#define EVENT_BYTES 512 /* what most answers fit into */
+#define EVENT_BYTES 512       /* what most answers fit into */
 #define DEFER_BYTES_MAX 16384 /* of a value whose answer another thread sends */
 #define JSON_BYTES_MAX (1024 * 1024)
 #define PIECE_BYTES (64 * 1024)
@@ -572,9 +572,11 @@ static void send_event(struct http_exchange *x, const struct v2_result *out,
                        bool no_value, bool whole)
 {
     enum store_action action = store_event_action(out->event);
+    const struct blob *value = store_event_value(out->event);
     struct body body = {.x = x};
     int rc = 0;
 
+    whole |= value && value->len <= DEFER_BYTES_MAX; /* so it is no listing */
     if (whole)
         buf_reserve(&body.b, EVENT_BYTES); /* rather than grow to it */
     http_set_status(x, store_event_created(out->event) ? 201 : 200);

@@ -281,11 +281,12 @@ struct node {
     size_t n_got, cap;
     size_t unreachable, removed_self, snapshots_ok, snapshots_failed, done;
     size_t garbage;
-    uint64_t removed; /* this member was removed */
+    size_t n_last, last_at; /* messages that were the last so far; of n_got */
+    uint64_t removed;       /* this member was removed */
     bool refuse;
 };
 
-static int on_message(void *arg, const struct raft_msg *m)
+static int on_message(void *arg, const struct raft_msg *m, bool last)
 {
     struct node *n = arg;
     int rc;
@@ -296,6 +297,9 @@ static int on_message(void *arg, const struct raft_msg *m)
         n->got = xrealloc(n->got, n->cap * sizeof(*n->got));
     }
     raft_msg_copy(&n->got[n->n_got++], m);
+    n->n_last += last;
+    if (last)
+        n->last_at = n->n_got;
     rc = n->refuse ? -1 : 0;
     pthread_cond_broadcast(&n->cond);
     pthread_mutex_unlock(&n->mu);
@@ -563,6 +567,31 @@ static void test_streams(void)
     CHECK(stats.sent_append == APPENDS && stats.recv_append == 0);
     transport_stats(b.t, &stats);
     CHECK(stats.recv_append == APPENDS && stats.recv_pkg_rate > 0);
+    node_stop(&a);
+    node_stop(&b);
+}
+
+/* Of what is written together the receiver is told where it ends, on the
+ * stream of appends alone. */
+static void test_last_of_a_batch(void)
+{
+    struct raft_msg beat = {
+        .type = RAFT_MSG_HEARTBEAT, .to = 1, .from = 2, .term = 3};
+    struct raft_msg batch[3];
+    struct node a, b;
+
+    connect_nodes(&a, &b);
+    for (size_t i = 0; i < ARRAY_LEN(batch); i++)
+        batch[i] = append(3, 3, i, 1, i);
+    transport_send(a.t, batch, ARRAY_LEN(batch));
+    CHECK(wait_count(&b, &b.n_got, ARRAY_LEN(batch)));
+    CHECK(seen(&b, &b.n_last) == 1);
+    CHECK(seen(&b, &b.last_at) == ARRAY_LEN(batch));
+    transport_send(b.t, &beat, 1);
+    CHECK(wait_count(&a, &a.n_got, 1));
+    CHECK(seen(&a, &a.n_last) == 0);
+    for (size_t i = 0; i < ARRAY_LEN(batch); i++)
+        raft_msg_release(&batch[i]);
     node_stop(&a);
     node_stop(&b);
 }
@@ -1061,6 +1090,7 @@ int main(void)
     test_msgapp_bytes();
     test_bad_frames();
     test_streams();
+    test_last_of_a_batch();
     test_large_message();
     test_pipeline_and_remote();
     test_reconnect();

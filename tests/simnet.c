@@ -475,11 +475,13 @@ static bool save_database(struct transport *t, struct letter *l)
 static void handle_message(struct transport *t, struct letter *l)
 {
     const struct transport_callbacks *cb = &t->config.callbacks;
+    /* It may take its time: so it must not be the only reader. */
+    bool last = l->msg.type == RAFT_MSG_APP && !t->first && !sim.p.fifo;
 
     if (refuse_removed(t, l))
         return;
     note_sender(t, l);
-    l->ok = save_database(t, l) && cb->process(cb->arg, &l->msg) == 0;
+    l->ok = save_database(t, l) && cb->process(cb->arg, &l->msg, last) == 0;
     if (l->job && can_answer(t, l)) {
         l->job->ok = l->ok;
         sim_at(sim_now() + delay(t->host, l->from), answer_snapshot, l->job);
