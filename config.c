@@ -815,6 +815,8 @@ static int refuse_tls(const struct loader *l, struct err *e)
     if (strstr(c->initial_cluster, "=https://") ||
         strstr(c->initial_cluster, "=unixs://"))
         return err_set(e, -1, "--initial-cluster with https " TLS_ADVICE);
+    if (strncmp(c->discovery, "https:", 6) == 0)
+        return err_set(e, -1, "--discovery %s " TLS_ADVICE, c->discovery);
     return refuse_tls_urls(&c->initial_advertise_peer_urls,
                            "initial-advertise-peer-urls", e);
 }

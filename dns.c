@@ -30,7 +30,7 @@
 #define HEADER_LEN 12
 #define QUESTION_TAIL 4 /* type and class */
 #define CLASS_IN 1
-#define NAME_BUF 256
+#define NAME_BUF DNS_NAME_SIZE
 #define LABEL_MAX 63
 #define UDP_MAX 4096
 #define TCP_MAX 65535
@@ -276,6 +276,9 @@ struct found {
     struct dns_srv *srvs;
     size_t n_srvs;
 
+    char (*names)[NAME_BUF];
+    size_t n_names;
+
     char cname[NAME_BUF]; /* the last alias seen, or "" */
 };
 
@@ -309,6 +312,39 @@ static bool next_word(struct str *line, struct str *word)
     if (line->n && line->p[0] == '\r')
         line->n = 0;
     return word->n > 0;
+}
+
+/* A name of an address; those that are too long are passed over. */
+static void add_name(struct found *f, struct str name)
+{
+    if (f->n_names == DNS_NAMES_MAX || name.n == 0 || name.n >= NAME_BUF)
+        return;
+    memcpy(f->names[f->n_names], name.p, name.n);
+    f->names[f->n_names++][name.n] = '\0';
+}
+
+static bool is_same_ip(const struct dns_addr *a, const struct dns_addr *b)
+{
+    return a->len == b->len && memcmp(&a->ss, &b->ss, a->len) == 0;
+}
+
+static void search_hosts_by_addr(const struct dns_addr *addr, struct found *f)
+{
+    struct buf text = {0};
+    struct str rest, line, ip, name;
+    struct dns_addr a;
+    bool more = sys_read_file(hosts_file, FILE_MAX, &text, NULL) == 0;
+
+    rest = buf_str(&text);
+    while (more) {
+        more = str_cut(&rest, '\n', &line);
+        if (!next_word(&line, &ip) || !parse_ip(ip, 0, &a) ||
+            !is_same_ip(&a, addr))
+            continue;
+        while (next_word(&line, &name))
+            add_name(f, name);
+    }
+    buf_release(&text);
 }
 
 static void search_hosts(struct str name, struct found *f)
@@ -465,6 +501,11 @@ static void take_record(void *arg, enum dns_type type, const uint8_t *rdata,
         add_addr(f, &a);
     } else if (type == DNS_CNAME) {
         dns_name(msg, n_msg, (size_t)(rdata - msg), f->cname);
+    } else if (type == DNS_PTR && f->names) {
+        char name[NAME_BUF];
+
+        if (dns_name(msg, n_msg, (size_t)(rdata - msg), name) == 0)
+            add_name(f, str_of(name));
     } else if (type == DNS_SRV && n > 6 && f->srvs && f->n_srvs < DNS_SRV_MAX) {
         struct dns_srv *s = &f->srvs[f->n_srvs];
 
@@ -669,7 +710,7 @@ static int resolve(struct asking *a, const char *name)
     for (int i = 0; i <= CHAIN_MAX; i++) {
         f->cname[0] = '\0';
         rc = ask(a, name);
-        if (f->n || f->n_srvs)
+        if (f->n || f->n_srvs || f->n_names)
             return 0; /* one of two questions may have failed */
         if (rc < 0)
             return rc;
@@ -815,4 +856,54 @@ int dns_lookup_srv(const char *name, int64_t deadline_ns,
     qsort(out, f.n_srvs, sizeof(*out), by_priority);
     *n = f.n_srvs;
     return 0;
+}
+
+/* --- The names of an address. --------------------------------------------- */
+
+/* "4.3.2.1.in-addr.arpa", "1.0.0.0. ... .ip6.arpa" (RFC 1035, RFC 3596). */
+static char *reverse_name(const struct dns_addr *a) /* returns owned */
+{
+    struct buf b = {0};
+
+    if (a->ss.ss_family == AF_INET) {
+        struct sockaddr_in v4;
+        uint8_t ip[4];
+
+        memcpy(&v4, &a->ss, sizeof(v4));
+        memcpy(ip, &v4.sin_addr, sizeof(ip));
+        buf_printf(&b, "%u.%u.%u.%u.in-addr.arpa", ip[3], ip[2], ip[1], ip[0]);
+    } else {
+        struct sockaddr_in6 v6;
+
+        memcpy(&v6, &a->ss, sizeof(v6));
+        for (size_t i = sizeof(v6.sin6_addr.s6_addr); i-- > 0;)
+            buf_printf(&b, "%x.%x.", v6.sin6_addr.s6_addr[i] & 15u,
+                       v6.sin6_addr.s6_addr[i] >> 4);
+        buf_adds(&b, "ip6.arpa");
+    }
+    return buf_steal(&b);
+}
+
+int dns_lookup_addr(const char *ip, int64_t deadline_ns,
+                    char out[DNS_NAMES_MAX][DNS_NAME_SIZE], size_t *n,
+                    struct err *e)
+{
+    static const enum dns_type types[] = {DNS_PTR};
+    struct found f = {.names = out};
+    struct dns_addr a;
+    int rc = 0;
+
+    if (!parse_ip(str_of(ip), 0, &a))
+        return lookup_error(e, DNS_ENONE, ip, NULL);
+    search_hosts_by_addr(&a, &f);
+    if (f.n_names == 0) {
+        char *name = reverse_name(&a);
+
+        rc = ask_servers(name, types, ARRAY_LEN(types), false, deadline_ns, &f,
+                         e);
+        free(name);
+    }
+    if (rc == 0)
+        *n = f.n_names;
+    return rc;
 }

@@ -40,13 +40,28 @@ struct dns_srv {
 int dns_lookup_srv(const char *name, int64_t deadline_ns,
                    struct dns_srv out[DNS_SRV_MAX], size_t *n, struct err *e);
 
+#define DNS_NAME_SIZE 256
+#define DNS_NAMES_MAX 8
+
+/* The names of a numeric address, without final dots: those in the hosts file,
+ * else its PTR records. 0 or DNS_E* and e. */
+int dns_lookup_addr(const char *ip, int64_t deadline_ns,
+                    char out[DNS_NAMES_MAX][DNS_NAME_SIZE], size_t *n,
+                    struct err *e);
+
 /* For tests: other files than /etc/hosts and /etc/resolv.conf. Borrows; NULL
  * leaves one as it is. Call before other threads look up. */
 void dns_set_files(const char *hosts, const char *resolv_conf);
 
 /* --- Codec: pure. ------------------------------------------------------- */
 
-enum dns_type { DNS_A = 1, DNS_CNAME = 5, DNS_AAAA = 28, DNS_SRV = 33 };
+enum dns_type {
+    DNS_A = 1,
+    DNS_CNAME = 5,
+    DNS_PTR = 12,
+    DNS_AAAA = 28,
+    DNS_SRV = 33
+};
 
 /* 0 or DNS_EIO (a name that is too long). */
 int dns_encode_query(struct buf *b, uint16_t id, const char *name,

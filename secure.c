@@ -616,35 +616,69 @@ static bool is_address_of(struct str dns_name, struct str address)
     return found;
 }
 
+/* Is name that of the certificate, or below its "*."? As etcd has it, at any
+ * depth. */
+static bool is_name_of(struct str san, struct str name)
+{
+    if (!str_has_prefix(san, "*."))
+        return str_eq(san, name);
+    san = (struct str){san.p + 1, san.n - 1};
+    return name.n >= san.n &&
+           memcmp(name.p + name.n - san.n, san.p, san.n) == 0;
+}
+
+/* Does one of the DNS names lead to the address, or the address to one? */
+static bool is_from_names(const struct x509_cert *cert, const char *ip)
+{
+    char names[DNS_NAMES_MAX][DNS_NAME_SIZE];
+    int64_t deadline = sys_mono_ns() + LOOKUP_MS * NS_PER_MS;
+    struct err why;
+    size_t n;
+
+    for (struct x509_san s = x509_sans(cert); x509_san_next(&s);)
+        if (s.type == X509_SAN_DNS && !str_has_prefix(s.name, "*.") &&
+            is_address_of(s.name, str_of(ip)))
+            return true;
+    if (dns_lookup_addr(ip, deadline, names, &n, &why) < 0)
+        return false;
+    for (struct x509_san s = x509_sans(cert); x509_san_next(&s);)
+        for (size_t i = 0; s.type == X509_SAN_DNS && i < n; i++)
+            if (is_name_of(s.name, str_of(names[i])))
+                return true;
+    return false;
+}
+
 /*
  * etcd's rule: with IP addresses in the certificate, the client's must be one
- * of them; else, with DNS names, one of those must lead to it.
+ * of them; or, with DNS names, one of those must lead to it or be its own.
  */
 static int check_origin(const struct x509_cert *cert, const char *peer,
                         struct err *e)
 {
     struct str address = address_of(peer);
     struct buf names = {0};
-    bool has_ip = false, ok = false;
+    bool has_ip = false, ok = true;
     struct err why = {0};
+    char *ip;
 
-    for (struct x509_san s = x509_sans(cert); x509_san_next(&s);)
+    for (struct x509_san s = x509_sans(cert); x509_san_next(&s);) {
         has_ip |= s.type == X509_SAN_IP;
-    if (has_ip && x509_check_host(cert, address, &why) == 0)
-        return 0;
-    for (struct x509_san s = x509_sans(cert); !ok && x509_san_next(&s);) {
-        if (s.type != X509_SAN_DNS)
-            continue;
-        buf_printf(&names, "%s\"%.*s\"", names.len ? " " : "", STR_FMT(s.name));
-        ok = !memchr(s.name.p, '*', s.name.n) && is_address_of(s.name, address);
+        if (s.type == X509_SAN_DNS)
+            buf_printf(&names, "%s\"%.*s\"", names.len ? " " : "",
+                       STR_FMT(s.name));
+    }
+    if (has_ip)
+        ok = x509_check_host(cert, address, &why) == 0;
+    if (names.len && !(has_ip && ok)) {
+        ip = xstrndup(address.p, address.n);
+        ok = is_from_names(cert, ip);
+        free(ip);
     }
     if (!ok && names.len)
         err_set(e, NET_EIO, "tls: \"%.*s\" does not match any of DNSNames [%s]",
                 STR_FMT(address), buf_z(&names));
-    else if (!ok && has_ip)
+    else if (!ok)
         err_set(e, NET_EIO, "%s", why.msg);
-    else
-        ok = true; /* it names nothing, or the client is there */
     buf_release(&names);
     return ok ? 0 : NET_EIO;
 }

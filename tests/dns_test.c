@@ -136,6 +136,15 @@ static void add_cname(struct buf *b, const char *target)
     buf_release(&name);
 }
 
+static void add_ptr(struct buf *b, const char *name)
+{
+    struct buf data = {0};
+
+    add_name(&data, name);
+    add_record(b, DNS_PTR, data.data, data.len);
+    buf_release(&data);
+}
+
 static void add_srv(struct buf *b, unsigned priority, unsigned weight,
                     unsigned port, const char *target)
 {
@@ -211,6 +220,9 @@ static void test_decode(void)
 
 /* --- A server. ---------------------------------------------------------- */
 
+#define V6_ARPA                                                                \
+    "4.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.d.f.ip6.arpa"
+
 static struct {
     int udp, tcp, stop[2];
     uint16_t port;
@@ -274,6 +286,11 @@ static void answer(struct buf *b, const char *name, int type, bool by_tcp)
     } else if (strcmp(name, "only6.test") == 0) {
         if (type == DNS_AAAA)
             add_record(b, DNS_AAAA, v6, 16);
+    } else if (strcmp(name, "4.0.0.10.in-addr.arpa") == 0) {
+        add_ptr(b, "four.test");
+        add_ptr(b, "IV.test");
+    } else if (strcmp(name, V6_ARPA) == 0) {
+        add_ptr(b, "six.test");
     } else if (!exists(name)) {
         b->data[3] |= DNS_NXDOMAIN;
     } else if (type == DNS_A) {
@@ -532,6 +549,32 @@ static void test_srv(void)
           DNS_ENONE);
 }
 
+static void test_names(void)
+{
+    static const struct {
+        const char *ip, *want;
+        int code;
+    } cases[] = {
+        {"10.0.0.4", "four.test IV.test ", 0}, {"fd00::4", "six.test ", 0},
+        {"10.9.9.9", "myhost myalias ", 0}, /* the hosts file */
+        {"10.0.0.5", "", DNS_ENONE},           {"a.test", "", DNS_ENONE},
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        char names[DNS_NAMES_MAX][DNS_NAME_SIZE];
+        struct buf got = {0};
+        struct err e;
+        size_t n = 0;
+
+        CHECK(dns_lookup_addr(cases[i].ip, after_ms(3000), names, &n, &e) ==
+              cases[i].code);
+        for (size_t k = 0; k < n; k++)
+            buf_printf(&got, "%s ", names[k]);
+        CHECK_STR(buf_z(&got), cases[i].want);
+        buf_release(&got);
+    }
+}
+
 /* ndots: a name with enough dots is tried as it is first. */
 static void test_search(void)
 {
@@ -567,6 +610,7 @@ int main(void)
     test_lookups();
     test_silence();
     test_srv();
+    test_names();
     test_search();
     stop_fake();
     CHECK(sys_remove_all(dir, NULL) == 0);
