@@ -87,14 +87,33 @@ static int face_bind(struct face *f, const struct url_list *urls,
     return 0;
 }
 
+static uint64_t address_space_max(void)
+{
+    struct rlimit r;
+
+    if (getrlimit(RLIMIT_AS, &r) < 0 || r.rlim_cur == RLIM_INFINITY)
+        return UINT64_MAX;
+    return r.rlim_cur;
+}
+
+/*
+ * Stacks of connections may take half of a limited address space: clients
+ * that wait are better than a server that is out of memory.
+ */
+static size_t conns_max(size_t fds)
+{
+    return (size_t)min_u64(fds, address_space_max() / 2 / SYS_STACK_SMALL);
+}
+
 /* grpc: NULL where it is not spoken. */
 static int face_serve(struct face *f, http_handler *handler, struct server *s,
-                      const char *name, size_t conns_max, struct secure *secure,
+                      const char *name, size_t fds, struct secure *secure,
                       struct grpcserver *grpc, struct err *e)
 {
     struct http_server_options o = {.handler = handler,
                                     .arg = s,
-                                    .conns_max = conns_max,
+                                    .conns_max = conns_max(fds),
+                                    .fds_max = fds,
                                     .name = name,
                                     .secure = secure,
                                     .h2 = grpc ? grpcserver_serve : NULL,
@@ -229,7 +248,7 @@ static void die_of(int sig, const sigset_t *set)
 }
 
 static int serve(const struct config *c, struct face *peers,
-                 struct face *clients, struct face *metrics, size_t conns,
+                 struct face *clients, struct face *metrics, size_t fds,
                  struct err *e)
 {
     struct grpcserver *grpc;
@@ -240,13 +259,13 @@ static int serve(const struct config *c, struct face *peers,
     if (server_start(c, &s, e) < 0)
         return -1;
     grpc = grpcserver_new(s);
-    if (face_serve(peers, admin_peer_handler, s, "etcd-peer", conns,
+    if (face_serve(peers, admin_peer_handler, s, "etcd-peer", fds,
                    c->secure_peer, NULL, e) == 0 &&
-        face_serve(metrics, admin_metrics_handler, s, "etcd-metrics", conns,
+        face_serve(metrics, admin_metrics_handler, s, "etcd-metrics", fds,
                    c->secure_client, NULL, e) == 0) {
         server_publish(s);
         block_signals(&set);
-        if (face_serve(clients, admin_client_handler, s, "etcd-client", conns,
+        if (face_serve(clients, admin_client_handler, s, "etcd-client", fds,
                        c->secure_client, grpc, e) == 0) {
             log_serving(c);
             notify_init("READY=1");
@@ -270,25 +289,6 @@ static int serve(const struct config *c, struct face *peers,
     if (sig)
         die_of(sig, &set);
     return e->code;
-}
-
-static uint64_t address_space_max(void)
-{
-    struct rlimit r;
-
-    if (getrlimit(RLIMIT_AS, &r) < 0 || r.rlim_cur == RLIM_INFINITY)
-        return UINT64_MAX;
-    return r.rlim_cur;
-}
-
-/*
- * Stacks of connections may take half of a limited address space: clients
- * that wait are better than a server that is out of memory.
- */
-static size_t conns_max(uint64_t fds)
-{
-    return (size_t)min_u64(fds - FDS_RESERVED,
-                           address_space_max() / 2 / SYS_STACK_SMALL);
 }
 
 static int run(struct config *c)
@@ -318,7 +318,8 @@ static int run(struct config *c)
     if (rc == 0)
         rc = discovery_resolve(c, &e);
     if (rc == 0)
-        rc = serve(c, &peers, &clients, &metrics, conns_max(fds), &e);
+        rc = serve(c, &peers, &clients, &metrics, (size_t)(fds - FDS_RESERVED),
+                   &e);
     face_close(&clients, 0);
     face_close(&metrics, 0);
     face_close(&peers, 0);

@@ -118,6 +118,7 @@ struct http_server {
     pthread_cond_t changed;      /* mu; a connection ended, or stopping */
     struct http_exchange *conns; /* mu */
     atomic_size_t n_conns;       /* written under mu */
+    atomic_size_t n_h2;          /* of them, handed over; likewise */
 
     /* mu. Those that shake hands, linked by half_prev and half_next. */
     struct http_exchange *half_oldest, *half_newest;
@@ -1096,6 +1097,35 @@ static bool is_h2(struct http_exchange *x)
     return is > 0;
 }
 
+/* Is there room for another descriptor? */
+static bool has_fd(struct http_server *s)
+{
+    return !s->o.fds_max ||
+           atomic_load(&s->n_conns) + atomic_load(&s->n_h2) < s->o.fds_max;
+}
+
+/* False: there is no second descriptor. To wait for one would be to wait for
+ * others who wait, too. */
+static bool enter_h2(struct http_server *s)
+{
+    bool room;
+
+    pthread_mutex_lock(&s->mu);
+    room = has_fd(s);
+    if (room)
+        atomic_fetch_add(&s->n_h2, 1);
+    pthread_mutex_unlock(&s->mu);
+    return room;
+}
+
+static void leave_h2(struct http_server *s)
+{
+    pthread_mutex_lock(&s->mu);
+    atomic_fetch_sub(&s->n_h2, 1);
+    pthread_cond_broadcast(&s->changed);
+    pthread_mutex_unlock(&s->mu);
+}
+
 /* Another protocol takes over until the connection's end. It is told of a stop
  * by its owner, and is not idle. */
 static void hand_over(struct http_exchange *x)
@@ -1107,7 +1137,12 @@ static void hand_over(struct http_exchange *x)
     x->in.pos = 0;
     budget_give(x->in.budget, &x->in.taken);
     atomic_store(&x->idle, false);
-    o->h2(x->in.stream, &first, o->h2_arg);
+    if (enter_h2(x->server)) {
+        o->h2(x->in.stream, &first, o->h2_arg);
+        leave_h2(x->server);
+    } else {
+        buf_release(&first);
+    }
 }
 
 /* The next request of a connection; false when there is none. */
@@ -1412,13 +1447,18 @@ static void start_connection(struct http_server *s, struct net_stream *stream,
     leave(x);
 }
 
+static bool has_room(struct http_server *s)
+{
+    return (!s->o.conns_max || atomic_load(&s->n_conns) < s->o.conns_max) &&
+           has_fd(s);
+}
+
 /* Wait until there is room for a connection; false: stopping. */
 static bool wait_for_room(struct acceptor *a)
 {
     struct http_server *s = a->server;
-    size_t max = s->o.conns_max;
 
-    if (max && atomic_load(&s->n_conns) >= max) {
+    if (!has_room(s)) {
         int64_t now = sys_mono_ns();
 
         if (now >= a->next_warning_ns)
@@ -1426,10 +1466,10 @@ static bool wait_for_room(struct acceptor *a)
                      "%zu connections are open, as many as the limits of file "
                      "descriptors and memory allow; further ones wait (see "
                      "ulimit -n and -v)",
-                     max);
+                     atomic_load(&s->n_conns));
         a->next_warning_ns = now + WARN_EVERY_NS;
         pthread_mutex_lock(&s->mu);
-        while (!atomic_load(&s->stopping) && atomic_load(&s->n_conns) >= max)
+        while (!atomic_load(&s->stopping) && !has_room(s))
             pthread_cond_wait(&s->changed, &s->mu);
         pthread_mutex_unlock(&s->mu);
     }
@@ -1493,6 +1533,7 @@ int http_server_start(struct net_listener *listeners, size_t n,
     s->budget.left = s->o.large_max;
     atomic_init(&s->stopping, false);
     atomic_init(&s->n_conns, 0);
+    atomic_init(&s->n_h2, 0);
     pthread_mutex_init(&s->mu, NULL);
     sys_cond_init(&s->changed);
     s->acceptors = xcalloc(n, sizeof(*s->acceptors));

@@ -251,7 +251,10 @@ typedef void http_handler(struct http_exchange *x, void *arg);
 struct http_server_options {
     http_handler *handler;
     void *arg;
-    size_t conns_max; /* further ones wait in the kernel's queue; 0: no limit */
+    /* Connections, and descriptors that they may take: one each, and one more
+     * that are handed over as HTTP/2, which are closed if there is none. Further
+     * connections wait in the kernel's queue. 0: no limit. */
+    size_t conns_max, fds_max;
     const char *name; /* of its threads, for ps(1) */
 
     /* A connection that begins as HTTP/2 is handed over for good, on its own

@@ -365,12 +365,9 @@ rpc_handler v3maint_alarm, v3maint_status, v3maint_defragment, v3maint_hash,
     v3maint_hash_kv, v3maint_snapshot, v3maint_move_leader, v3maint_downgrade,
     v3maint_health_check, v3maint_health_watch;
 /* v3auth.c */
-rpc_handler v3auth_enable, v3auth_disable, v3auth_status, v3auth_authenticate,
-    v3auth_user_add, v3auth_user_get, v3auth_user_list, v3auth_user_delete,
-    v3auth_user_change_password, v3auth_user_grant_role,
-    v3auth_user_revoke_role, v3auth_role_add, v3auth_role_get, v3auth_role_list,
-    v3auth_role_delete, v3auth_role_grant_permission,
-    v3auth_role_revoke_permission;
+rpc_handler v3auth_change, v3auth_status, v3auth_authenticate, v3auth_user_add,
+    v3auth_user_get, v3auth_user_list, v3auth_user_change_password,
+    v3auth_role_get, v3auth_role_list;
 /* v3lock.c */
 rpc_handler v3lock_lock, v3lock_unlock, v3lock_campaign, v3lock_proclaim,
     v3lock_leader, v3lock_observe, v3lock_resign;

@@ -19,54 +19,21 @@ static void answer(struct rpc_call *c, const struct v3_result *r)
     rpc_reply(c, &out);
 }
 
-static void change(struct rpc_call *c, uint32_t field)
+void v3auth_change(struct rpc_call *c)
 {
-    rpc_propose(c, field, c->request_bytes, answer);
-}
+    static const uint32_t fields[RPC_METHOD_N] = {
+        [RPC_AUTH_ENABLE] = V3_AUTH_ENABLE,
+        [RPC_AUTH_DISABLE] = V3_AUTH_DISABLE,
+        [RPC_AUTH_USER_DELETE] = V3_USER_DELETE,
+        [RPC_AUTH_USER_GRANT_ROLE] = V3_USER_GRANT_ROLE,
+        [RPC_AUTH_USER_REVOKE_ROLE] = V3_USER_REVOKE_ROLE,
+        [RPC_AUTH_ROLE_ADD] = V3_ROLE_ADD,
+        [RPC_AUTH_ROLE_DELETE] = V3_ROLE_DELETE,
+        [RPC_AUTH_ROLE_GRANT_PERMISSION] = V3_ROLE_GRANT_PERMISSION,
+        [RPC_AUTH_ROLE_REVOKE_PERMISSION] = V3_ROLE_REVOKE_PERMISSION,
+    };
 
-void v3auth_enable(struct rpc_call *c)
-{
-    change(c, V3_AUTH_ENABLE);
-}
-
-void v3auth_disable(struct rpc_call *c)
-{
-    change(c, V3_AUTH_DISABLE);
-}
-
-void v3auth_user_delete(struct rpc_call *c)
-{
-    change(c, V3_USER_DELETE);
-}
-
-void v3auth_user_grant_role(struct rpc_call *c)
-{
-    change(c, V3_USER_GRANT_ROLE);
-}
-
-void v3auth_user_revoke_role(struct rpc_call *c)
-{
-    change(c, V3_USER_REVOKE_ROLE);
-}
-
-void v3auth_role_add(struct rpc_call *c)
-{
-    change(c, V3_ROLE_ADD);
-}
-
-void v3auth_role_delete(struct rpc_call *c)
-{
-    change(c, V3_ROLE_DELETE);
-}
-
-void v3auth_role_grant_permission(struct rpc_call *c)
-{
-    change(c, V3_ROLE_GRANT_PERMISSION);
-}
-
-void v3auth_role_revoke_permission(struct rpc_call *c)
-{
-    change(c, V3_ROLE_REVOKE_PERMISSION);
+    rpc_propose(c, fields[c->method->id], c->request_bytes, answer);
 }
 
 /* --- Passwords. --------------------------------------------------------------------- */

@@ -46,6 +46,7 @@ struct attack {
     unsigned share; /* one in so many of the connections is enough */
     bool busy;      /* asks for real work: only a wide bound for delays */
     long cost_kb;   /* of memory that a connection may cost */
+    bool h2;        /* over HTTP/2 */
 };
 
 static struct {
@@ -55,6 +56,7 @@ static struct {
     int stop;    /* atomic */
     int attacks; /* atomic: the honest client is to go on */
     long opened, failed_to_open;
+    rlim_t fds;     /* that we, and so the server, may have */
     bool sanitized; /* the server: then neither time nor memory tells much */
 } w;
 
@@ -334,23 +336,198 @@ static int deep_trees(struct conn *c)
     }
 }
 
+/* --- The same over HTTP/2, and of the v3 API. --------------------------- */
+
+#define H2_HELLO "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"
+#define GRPC_TYPE                                                              \
+    "\x0f\x10\x10"                                                             \
+    "application/grpc"
+
+enum { DATA, HEADERS, RST_STREAM = 3, SETTINGS, CONTINUATION = 9 };
+enum { END_STREAM = 1, END_HEADERS = 4 };
+
+/* A frame, to the end of what is to be sent. */
+static size_t add_frame(unsigned char *out, size_t at, int type, int flags,
+                        unsigned stream, const void *p, size_t n)
+{
+    unsigned char *f = out + at;
+
+    f[0] = (unsigned char)(n >> 16);
+    f[1] = (unsigned char)(n >> 8);
+    f[2] = (unsigned char)n;
+    f[3] = (unsigned char)type;
+    f[4] = (unsigned char)flags;
+    for (int i = 0; i < 4; i++)
+        f[5 + i] = (unsigned char)(stream >> (24 - 8 * i));
+    if (n)
+        memcpy(f + 9, p, n);
+    return at + 9 + n;
+}
+
+/* The head of a call. */
+static size_t add_call(unsigned char *out, size_t at, unsigned stream,
+                       const char *path)
+{
+    unsigned char block[128] = {0x83, 0x86, 0x04};
+    size_t n = strlen(path);
+
+    block[3] = (unsigned char)n;
+    memcpy(block + 4, path, n);
+    memcpy(block + 4 + n, GRPC_TYPE, sizeof(GRPC_TYPE) - 1);
+    return add_frame(out, at, HEADERS, END_HEADERS, stream, block,
+                     4 + n + sizeof(GRPC_TYPE) - 1);
+}
+
+static int push_all(struct conn *c, const unsigned char *p, size_t n)
+{
+    return push(c, p, n) < (ssize_t)n ? -1 : 0;
+}
+
+static int say_hello(struct conn *c)
+{
+    return push_all(c, (const unsigned char *)H2_HELLO, sizeof(H2_HELLO) - 1);
+}
+
+static int h2_idle(struct conn *c)
+{
+    return c->at++ ? (is_over(c) ? -1 : 0) : say_hello(c);
+}
+
+/* Frames that ask for an answer, which is never read. */
+static int h2_settings(struct conn *c)
+{
+    unsigned char many[64 * 9];
+    size_t n = 0;
+
+    if (c->at++ == 0)
+        return say_hello(c);
+    while (n < sizeof(many))
+        n = add_frame(many, n, SETTINGS, 0, 0, NULL, 0);
+    return push(c, many, n) < 0 ? -1 : 0;
+}
+
+/* Calls that are taken back at once. */
+static int h2_rapid_reset(struct conn *c)
+{
+    unsigned char many[8192];
+    size_t n = 0;
+
+    if (c->at == 0 && say_hello(c) < 0)
+        return -1;
+    for (int i = 0; i < 32; i++) {
+        unsigned stream = 2 * c->at++ + 1;
+
+        n = add_call(many, n, stream, "/etcdserverpb.KV/Range");
+        n = add_frame(many, n, DATA, END_STREAM, stream, "\0\0\0\0\3\x0a\1a",
+                      8);
+        n = add_frame(many, n, RST_STREAM, 0, stream, "\0\0\0\x08", 4);
+    }
+    return is_over(c) ? -1 : push_all(c, many, n);
+}
+
+static int h2_endless_head(struct conn *c)
+{
+    static unsigned char piece[PIECE];
+    static const unsigned char fill[PIECE - 9];
+    size_t n;
+
+    if (c->at++ == 0) {
+        n = add_frame(piece, 0, HEADERS, 0, 1, "\x83", 1);
+        return say_hello(c) < 0 ? -1 : push_all(c, piece, n);
+    }
+    n = add_frame(piece, 0, CONTINUATION, 0, 1, fill, sizeof(fill));
+    return is_over(c) || push(c, piece, n) < 0 ? -1 : 0;
+}
+
+/* Reads by the thousand, and no answer is ever taken. */
+static int h2_unread(struct conn *c)
+{
+    unsigned char many[4096];
+    size_t n = 0;
+
+    if (c->at == 0 && say_hello(c) < 0)
+        return -1;
+    if (c->at >= 10000)
+        return 0;
+    for (int i = 0; i < 16; i++) {
+        unsigned stream = 2 * c->at++ + 1;
+
+        n = add_call(many, n, stream, "/etcdserverpb.KV/Range");
+        n = add_frame(many, n, DATA, END_STREAM, stream,
+                      "\0\0\0\0\6\x0a\1\0\x12\1\0", 11);
+    }
+    return push_all(c, many, n);
+}
+
+/* A message of a megabyte that never comes to its end. */
+static int h2_unfinished(struct conn *c)
+{
+    static unsigned char piece[PIECE];
+    static const unsigned char fill[PIECE - 9];
+    size_t n;
+
+    if (c->at++ == 0) {
+        n = add_call(piece, 0, 1, "/etcdserverpb.KV/Put");
+        n = add_frame(piece, n, DATA, 0, 1, "\0\0\x10\0\0", 5);
+        return say_hello(c) < 0 ? -1 : push_all(c, piece, n);
+    }
+    n = add_frame(piece, 0, DATA, 0, 1, fill, sizeof(fill));
+    if (is_over(c))
+        return -1;
+    return c->at > 60 ? 0 : push_all(c, piece, n);
+}
+
+/* Of all keys, and nothing is ever read. */
+static int v3_deaf_watchers(struct conn *c)
+{
+    unsigned char open[512];
+    size_t n;
+
+    if (c->at++ > 0)
+        return push(c, "", 0) < 0 ? -1 : 0;
+    n = add_call(open, 0, 1, "/etcdserverpb.Watch/Watch");
+    n = add_frame(open, n, DATA, 0, 1, "\0\0\0\0\x08\x0a\6\x0a\1\0\x12\1\0",
+                  13);
+    return say_hello(c) < 0 ? -1 : push_all(c, open, n);
+}
+
+/* JSON that is deeper than anybody means. */
+static int json_bomb(struct conn *c)
+{
+    static char deep[PIECE];
+
+    memset(deep, '[', sizeof(deep));
+    if (c->at++ == 0)
+        return push_text(c, "POST /v3/kv/txn HTTP/1.1\r\nHost: x\r\n"
+                            "Content-Length: 1048576\r\n\r\n{\"success\":");
+    return is_over(c) || push(c, deep, sizeof(deep)) < 0 ? -1 : 0;
+}
+
 static const struct attack attacks[] = {
-    {"slow headers", slow_headers, 1000, 1, false, 24},
-    {"idle connections", idle, 1000, 1, false, 24},
-    {"watchers that do not read", deaf_watchers, 1000, 1, true, 24},
-    {"a promised gigabyte", promised_gigabyte, 200, 1, false, 24},
-    {"a sent gigabyte", sent_gigabyte, 20, 20, true, 64},
-    {"endless chunks", endless_chunks, 20, 20, true, 32768},
-    {"tiny chunks", tiny_chunks, 5, 10, true, 64},
-    {"header flood", header_flood, 20, 20, true, 4096},
-    {"huge targets", huge_target, 20, 20, true, 4096},
-    {"pipelines never read", unread_pipeline, 5, 20, true, 64},
-    {"noise", noise, 50, 10, true, 24},
-    {"half-closed", half_close, 100, 2, true, 24},
-    {"reset midway", reset_midway, 20, 10, true, 64},
-    {"form bombs", form_bomb, 20, 20, true, 4096},
-    {"largest keys", largest_keys, 20, 20, true, 4096},
-    {"deep trees", deep_trees, 20, 20, true, 4096},
+    {"slow headers", slow_headers, 1000, 1, false, 24, false},
+    {"idle connections", idle, 1000, 1, false, 24, false},
+    {"watchers that do not read", deaf_watchers, 1000, 1, true, 24, false},
+    {"a promised gigabyte", promised_gigabyte, 200, 1, false, 24, false},
+    {"a sent gigabyte", sent_gigabyte, 20, 20, true, 64, false},
+    {"endless chunks", endless_chunks, 20, 20, true, 32768, false},
+    {"tiny chunks", tiny_chunks, 5, 10, true, 64, false},
+    {"header flood", header_flood, 20, 20, true, 4096, false},
+    {"huge targets", huge_target, 20, 20, true, 4096, false},
+    {"pipelines never read", unread_pipeline, 5, 20, true, 64, false},
+    {"noise", noise, 50, 10, true, 24, false},
+    {"half-closed", half_close, 100, 2, true, 24, false},
+    {"reset midway", reset_midway, 20, 10, true, 64, false},
+    {"form bombs", form_bomb, 20, 20, true, 4096, false},
+    {"largest keys", largest_keys, 20, 20, true, 4096, false},
+    {"deep trees", deep_trees, 20, 20, true, 4096, false},
+    {"h2 idle", h2_idle, 1000, 1, false, 24, true},
+    {"h2 settings flood", h2_settings, 5, 20, true, 64, true},
+    {"h2 rapid reset", h2_rapid_reset, 5, 20, true, 128, true},
+    {"h2 endless head", h2_endless_head, 20, 20, true, 256, true},
+    {"h2 answers never read", h2_unread, 5, 20, true, 6144, true},
+    {"h2 unfinished messages", h2_unfinished, 20, 4, true, 2048, true},
+    {"v3 watchers, deaf", v3_deaf_watchers, 1000, 1, true, 96, true},
+    {"json bombs", json_bomb, 20, 20, true, 4096, false},
 };
 
 /* --- The honest client. ------------------------------------------------- */
@@ -403,7 +580,11 @@ static bool exchange(int fd, const char *request)
 static void honest_once(int *fd, unsigned number)
 {
     static const char get[] = "GET /v2/keys/honest HTTP/1.1\r\nHost: x\r\n\r\n";
-    char put[512];
+    static const char v3_get[] =
+        "POST /v3/kv/range HTTP/1.1\r\nHost: x\r\nContent-Length: 18\r\n\r\n"
+        "{\"key\":\"aG9uZXN0\"}";
+    char put[512], v3_put[512];
+    const char *const requests[] = {put, get, v3_put, v3_get};
     int64_t began = now_ns();
     struct timeval limit = {10, 0};
     bool ok;
@@ -417,7 +598,11 @@ static void honest_once(int *fd, unsigned number)
              "\r\nContent-Type: application/x-www-form-urlencoded\r\n\r\n"
              "value=%0200u",
              number);
-    ok = exchange(*fd, number % 2 ? get : put);
+    snprintf(v3_put, sizeof(v3_put),
+             "POST /v3/kv/put HTTP/1.1\r\nHost: x\r\nContent-Length: 229\r\n"
+             "\r\n{\"key\":\"aG9uZXN0\",\"value\":\"%0200u\"}",
+             number);
+    ok = exchange(*fd, requests[number % 4]);
     if (!ok) {
         honest.failed++;
         close(*fd);
@@ -511,10 +696,18 @@ static bool expect(bool ok, const char *what)
     return ok;
 }
 
+/* Whose connections cost the server two descriptors are half as many at most. */
+static unsigned conns_of(const struct attack *a)
+{
+    unsigned room = w.fds / 2 > 200 ? (unsigned)(w.fds / 2 - 200) : 1;
+
+    return a->h2 && w.n > room ? room : w.n;
+}
+
 /* a NULL: only the honest client, for comparison. */
 static bool run(const struct attack *a, double seconds, double usual_p99_ms)
 {
-    unsigned n = a ? (w.n + a->share - 1) / a->share : 0;
+    unsigned n = a ? (conns_of(a) + a->share - 1) / a->share : 0;
     long before = server_kb(), most = before, after;
     /* In a short run p99 is the worst that the machine did meanwhile. */
     double bound_ms = (seconds < 2    ? 1500
@@ -574,10 +767,13 @@ static unsigned allowed(unsigned n)
 {
     struct rlimit l;
 
+    w.fds = 2 * (n + 200);
     if (getrlimit(RLIMIT_NOFILE, &l) < 0)
         return n;
     l.rlim_cur = l.rlim_max;
     setrlimit(RLIMIT_NOFILE, &l);
+    if (l.rlim_cur < w.fds)
+        w.fds = l.rlim_cur;
     if (l.rlim_cur == RLIM_INFINITY || l.rlim_cur >= n + 200)
         return n;
     printf("only %u connections: the hard limit of open files is %lu\n",

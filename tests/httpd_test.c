@@ -6,6 +6,7 @@
 #include "check.h"
 #include "client.h"
 #include "http.h"
+#include "http2.h"
 #include "net.h"
 #include "sys.h"
 
@@ -926,6 +927,50 @@ static void test_conns_max(void)
     stop(1000);
 }
 
+static int n_held;
+
+/* Another protocol's connection, until its client has gone. */
+static void hold(struct net_stream *stream, struct buf *first, void *arg)
+{
+    char byte;
+
+    (void)arg;
+    buf_release(first);
+    __atomic_add_fetch(&n_held, 1, __ATOMIC_ACQ_REL);
+    CHECK(recv(net_fd(stream), &byte, 1, 0) == 0);
+    __atomic_sub_fetch(&n_held, 1, __ATOMIC_ACQ_REL);
+}
+
+/* One that is handed over takes two descriptors, or is closed. */
+static void test_fds_max(void)
+{
+    struct pollfd p = {.events = POLLIN};
+    char byte;
+    int fd[4];
+
+    start((struct http_server_options){.fds_max = 4, .h2 = hold});
+    for (int i = 0; i < 3; i++) {
+        fd[i] = dial();
+        put(fd[i], i ? "GET /size?1 HTTP/1.1\r\n" H "\r\n" : H2_PREFACE);
+        if (i)
+            CHECK(get_until(fd[i], "\r\n\r\na"));
+        while (!i && !__atomic_load_n(&n_held, __ATOMIC_ACQUIRE))
+            sys_sleep_ms(1);
+    }
+    fd[3] = dial();
+    put(fd[3], "GET /size?1 HTTP/1.1\r\n" H "\r\n");
+    p.fd = fd[3];
+    CHECK(poll(&p, 1, 50) == 0);
+    close(fd[0]);
+    CHECK(get_until(fd[3], "\r\n\r\na"));
+    fd[0] = dial();
+    put(fd[0], H2_PREFACE);
+    CHECK(recv(fd[0], &byte, 1, 0) <= 0);
+    for (int i = 0; i < 4; i++)
+        close(fd[i]);
+    stop(1000);
+}
+
 /* A request with so long a body, and all or nothing of it. */
 static int put_body(size_t n, bool all)
 {
@@ -1508,6 +1553,7 @@ int main(void)
     test_stop_cuts();
     test_no_threads();
     test_conns_max();
+    test_fds_max();
     test_budget();
     test_no_descriptors();
     test_client();
