@@ -1,7 +1,7 @@
 # etcd in C. `make` builds ./etcd and ./etcdctl; `make test` tests them.
 #
 #   make [SAN=address|undefined|address,undefined|thread] [DEBUG=1] [TLS=0]
-#   make test | static | bench | fuzz | lint | dist | install | clean
+#   make test | static | bench | timing | fuzz | lint | dist | install | clean
 #
 # Needs a C11 compiler, make and sh. No library but libc and POSIX threads.
 
@@ -36,7 +36,7 @@ TESTS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/*_test.c)) \
 .DELETE_ON_ERROR:
 # Objects are kept, even those that only pattern rules name.
 .PRECIOUS: $(BUILD)/%.o $(BUILD)/tests/%.o build/fuzz/obj/%.o
-.PHONY: FORCE all test tests static bench fuzz lint dist install clean
+.PHONY: FORCE all test tests static bench timing fuzz lint dist install clean
 
 all: etcd etcdctl etcdutl
 
@@ -108,6 +108,11 @@ $(CHEAP): private LINK := @tests/fuzz/cheap.wrap
 
 fuzz: $(FUZZ)
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) sh scripts/fuzz.sh $(FUZZ)
+
+# Does time tell secrets? Takes a minute or two of a processor; see tests/timing.c.
+$(BUILD)/tests/timing: private LINK := -lm
+timing: $(BUILD)/tests/timing
+	@$<
 
 bench: all tests
 	@sh scripts/bench.sh
