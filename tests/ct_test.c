@@ -3,7 +3,8 @@
  * each secret is marked as undefined; a branch or an address that depends on
  * it is then an error (Langley's "ctgrind", 2010). What may show is declared so
  * where it leaves: outputs here, and in the code what goes through bn_public(),
- * bn_publish() and ct_eq(), which ct.wrap leads here.
+ * bn_publish() and ct_eq(), which ct.wrap leads here; and, for whole handshakes,
+ * what aead_open() has found genuine: both sides know it.
  *
  *   valgrind --error-exitcode=1 ct_test
  *   valgrind --error-exitcode=1 ct_test leak   must fail: it branches on a key
@@ -14,11 +15,15 @@
 #include "bignum.h"
 #include "curve25519.h"
 #include "hash.h"
+#include "jwt.h"
 #include "pk.h"
+#include "sys.h"
+#include "tls_impl.h"
 
 #include "check.h"
 #include "hex.h"
 #include "rsakeys.h"
+#include "tlscerts.h"
 
 #if defined(__has_include)
 #if __has_include(<valgrind/memcheck.h>)
@@ -47,6 +52,12 @@ bool __wrap_bn_public(bn_limb mask);
 void __real_bn_publish(uint8_t *p, size_t len, const bn_limb *x, size_t n);
 void __wrap_bn_publish(uint8_t *p, size_t len, const bn_limb *x, size_t n);
 bool __real_ct_eq(const void *a, const void *b, size_t n);
+bool __real_aead_open(const struct aead *a, const uint8_t *nonce,
+                      struct str aad, const uint8_t *in, size_t n,
+                      const uint8_t *tag, uint8_t *out);
+bool __wrap_aead_open(const struct aead *a, const uint8_t *nonce,
+                      struct str aad, const uint8_t *in, size_t n,
+                      const uint8_t *tag, uint8_t *out);
 bool __wrap_ct_eq(const void *a, const void *b, size_t n);
 
 bool __wrap_bn_public(bn_limb mask)
@@ -67,6 +78,16 @@ bool __wrap_ct_eq(const void *a, const void *b, size_t n)
 
     public(&same, sizeof(same));
     return same;
+}
+
+bool __wrap_aead_open(const struct aead *a, const uint8_t *nonce,
+                      struct str aad, const uint8_t *in, size_t n,
+                      const uint8_t *tag, uint8_t *out)
+{
+    bool good = __real_aead_open(a, nonce, aad, in, n, tag, out);
+
+    public(out, n);
+    return good;
 }
 
 /* --- Hashes and encryption. ---------------------------------------------------- */
@@ -193,13 +214,10 @@ static void test_ed25519(void)
     check_sign(&k, PK_ED25519_PURE);
 }
 
-static void rsa_secret(struct rsa_private *k)
+/* Zeros in front may show, and that there are none. */
+static void part_secret(struct str part)
 {
-    secret(k->p, sizeof(k->p));
-    secret(k->q, sizeof(k->q));
-    secret(k->dp, sizeof(k->dp));
-    secret(k->dq, sizeof(k->dq));
-    secret(k->qinv, sizeof(k->qinv));
+    secret(part.p + 1, part.n - 1);
 }
 
 static void test_rsa(void)
@@ -208,11 +226,103 @@ static void test_rsa(void)
     struct pk_private k;
 
     rsa_key_load(&bytes, &rsa_keys[0]);
+    part_secret(bytes.parts.p);
+    part_secret(bytes.parts.q);
+    part_secret(bytes.parts.dp);
+    part_secret(bytes.parts.dq);
+    part_secret(bytes.parts.qinv);
     CHECK(pk_private_rsa(&k, &bytes.parts) == 0);
-    rsa_secret(&k.u.rsa);
     check_sign(&k, PK_RSA_PSS_SHA256);
     check_sign(&k, PK_RSA_PKCS1_SHA512);
     rsa_key_release(&bytes);
+}
+
+/* --- Tokens, and whole handshakes. ---------------------------------------------- */
+
+static void test_token(void)
+{
+    static const uint8_t random[JWT_RANDOM_SIZE];
+    struct jwt_claims claims = {STR("root"), 1, 100}, got;
+    char key[32] = {10};
+    struct jwt_key k = jwt_hmac(JWT_HS256, (struct str){key, sizeof(key)});
+    struct buf token = {0}, user = {0};
+
+    CHECK(jwt_sign(&k, &claims, random, &token) == 0);
+    secret(key, sizeof(key));
+    CHECK(jwt_verify(&k, buf_str(&token), 0, &user, &got) == 0);
+    token.data[token.len - 3] ^= 1;
+    CHECK(jwt_verify(&k, buf_str(&token), 0, &user, &got) == JWT_EINVAL);
+    buf_release(&token);
+    buf_release(&user);
+}
+
+static void secret_random(void *p, size_t n)
+{
+    sys_random(p, n);
+    secret(p, n);
+}
+
+/* What is on the wire everybody sees. */
+static bool pass(struct tls *from, struct tls *to, struct buf *wire)
+{
+    bool any = false;
+    struct str data;
+    ssize_t n;
+
+    while (tls_wants_write(from)) {
+        struct str s = tls_output(from);
+
+        buf_addstr(wire, s);
+        tls_sent(from, s.n);
+        any = true;
+    }
+    public(wire->data, wire->len);
+    if (from->hs) /* it was sent, too */
+    public(from->hs->session_id, sizeof(from->hs->session_id));
+    while ((n = tls_receive(to, wire->data, wire->len, &data)) > 0)
+        buf_consume(wire, (size_t)n);
+    CHECK(n == 0);
+    return any;
+}
+
+static struct tls *end_of(enum tls_role role, uint16_t version)
+{
+    struct tls_options o = {.random = secret_random,
+                            .version_min = version,
+                            .version_max = version,
+                            .client_auth = TLS_AUTH_REQUIRE};
+    struct x509_pair pair;
+    struct tls_config *config;
+    struct tls *t;
+
+    CHECK(x509_load_pair(STR(p256_cert), STR(p256_key), &pair, NULL) == 0);
+    CHECK(x509_certs_add_pem(&o.roots, STR(ca_cert), NULL) == 0);
+    secret(pair.key.u.scalar, ec_size(EC_P256));
+    o.pairs = &pair;
+    o.n_pairs = 1;
+    config = tls_config_new(&o, NULL);
+    t = tls_new(config, role, role == TLS_CLIENT ? "example.com" : NULL,
+                1800000000);
+    tls_config_unref(config);
+    return t;
+}
+
+static void test_handshake(void)
+{
+    for (uint16_t version = TLS_1_2; version <= TLS_1_3; version++) {
+        struct tls *client = end_of(TLS_CLIENT, version);
+        struct tls *server = end_of(TLS_SERVER, version);
+        struct buf to_server = {0}, to_client = {0};
+
+        while (pass(client, server, &to_server) |
+               pass(server, client, &to_client))
+            ;
+        CHECK(tls_state(client) == TLS_OPEN && tls_state(server) == TLS_OPEN);
+        tls_free(client);
+        tls_free(server);
+        buf_release(&to_server);
+        buf_release(&to_client);
+    }
 }
 
 /* --- What must be seen. --------------------------------------------------------- */
@@ -236,5 +346,7 @@ int main(int argc, char **argv)
     test_ecdsa();
     test_ed25519();
     test_rsa();
+    test_token();
+    test_handshake();
     return check_done("ct_test");
 }
