@@ -37,6 +37,7 @@ void ctl_data_release(struct ctl_data *d)
         free(d->entries[i].write);
     free(d->entries);
     members_free(d->members, d->n_members);
+    store_free(d->store);
     *d = (struct ctl_data){0};
 }
 
@@ -201,9 +202,12 @@ static void replay_entries(struct replay *r, const struct wal_contents *log)
         d->entries[i].term = entry->term;
         if (entry->type != RAFT_ENTRY_NORMAL)
             cluster_replay(r->cluster, r->store, entry, LEARNERS_MAX);
-        else if (etcdpb_decode_entry(data.p, data.n, &req) == 0 &&
-                 req.kind == ENTRY_V2)
+        else if (etcdpb_decode_entry(data.p, data.n, &req) != 0)
+            continue;
+        else if (req.kind == ENTRY_V2)
             replay_write(r, entry, &req.v2, &d->entries[i]);
+        else if (req.kind == ENTRY_INTERNAL)
+            d->v3_at = entry->index;
     }
 }
 
@@ -379,7 +383,7 @@ static void read_once(struct ctl_data *d)
     read_snapshot(d, store);
     read_log(d, store, cluster);
     free(db);
-    store_free(store);
+    d->store = store;
     cluster_free(cluster);
 }
 

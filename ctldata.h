@@ -54,6 +54,8 @@ struct ctl_data {
     raft_index last_at;           /* its entry; 0: in the snapshot */
     raft_term last_at_term;
     int64_t v3_bytes; /* of the v3 API's file; -1: there is none */
+    raft_index v3_at; /* the last entry of the v3 API's; 0: none */
+    struct store *store;
 };
 
 /*

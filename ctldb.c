@@ -18,6 +18,8 @@ struct copy {
     struct bolt_writer *to;
     enum ctl_db_how how;
     uint64_t applied;
+    const struct ctl_db_version *add; /* those that are still to come */
+    size_t n_add;
     int fd;
     const char *path; /* of fd, for messages */
     struct err *e;
@@ -44,7 +46,7 @@ static bool is_bucket(struct str name, enum backend_bucket b)
 static bool is_foreign(const struct copy *c, struct str bucket, struct str key)
 {
     return is_bucket(bucket, BACKEND_META) &&
-           ((str_eq(key, APPLIED_KEY) && c->how == CTL_DB_TRIM) ||
+           ((str_eq(key, APPLIED_KEY) && c->how != CTL_DB_PART) ||
             str_eqz(key, "term") || str_eqz(key, "confState"));
 }
 
@@ -59,11 +61,29 @@ static int put_applied(struct copy *c)
                : 0;
 }
 
+/* Of what is to be added, all before `end` (NULL: all). */
+static int put_added(struct copy *c, const struct str *end)
+{
+    for (; c->n_add && (!end || str_cmp(buf_str(&c->add->key), *end) < 0);
+         c->add++, c->n_add--)
+        if (bolt_writer_put(c->to, buf_str(&c->add->key),
+                            buf_str(&c->add->record)) != 0)
+            return write_failed(c);
+    return 0;
+}
+
+static bool is_replaced(const struct copy *c, struct str key)
+{
+    return c->n_add && str_eq(buf_str(&c->add->key), key);
+}
+
 /* Keys of the bucket that is begun, in their order. */
 static int copy_items(struct copy *c, struct bolt_cursor *items,
                       struct str bucket)
 {
-    bool due = c->how == CTL_DB_TRIM && is_bucket(bucket, BACKEND_META);
+    bool due = (c->how == CTL_DB_TRIM || c->how == CTL_DB_MORE) &&
+               is_bucket(bucket, BACKEND_META);
+    bool more = is_bucket(bucket, BACKEND_KEY);
     struct bolt_item item;
     int rc;
 
@@ -80,9 +100,15 @@ static int copy_items(struct copy *c, struct bolt_cursor *items,
         }
         if (c->how != CTL_DB_ALL && is_foreign(c, bucket, item.key))
             continue;
+        if (more && put_added(c, &item.key) != 0)
+            return BOLT_EIO;
+        if (more && is_replaced(c, item.key))
+            continue;
         if (bolt_writer_put(c->to, item.key, item.value) != 0)
             return write_failed(c);
     }
+    if (rc == 0 && more)
+        rc = put_added(c, NULL);
     return rc == 0 && due ? put_applied(c) : rc;
 }
 
@@ -92,8 +118,9 @@ static int copy_bucket(struct copy *c, struct bolt_cursor *buckets,
     struct buf name = {0};
     struct bolt_cursor *items = NULL;
     bool skip =
-        c->how != CTL_DB_ALL && (is_bucket(item->key, BACKEND_MEMBERS) ||
-                                 is_bucket(item->key, BACKEND_MEMBERS_REMOVED));
+        (c->how == CTL_DB_TRIM || c->how == CTL_DB_PART) &&
+        (is_bucket(item->key, BACKEND_MEMBERS) ||
+         is_bucket(item->key, BACKEND_MEMBERS_REMOVED));
     int rc = 0;
 
     buf_addstr(&name, item->key);
@@ -126,6 +153,22 @@ static int copy_all(struct copy *c)
     return rc;
 }
 
+/* All of a file that is not there yet. */
+static int make_all(struct copy *c)
+{
+    int rc = 0;
+
+    for (int b = 0; b < BACKEND_N && rc == 0; b++) {
+        if (bolt_writer_bucket(c->to, str_of(backend_bucket_name(b))) != 0)
+            rc = write_failed(c);
+        else if (b == BACKEND_KEY)
+            rc = put_added(c, NULL);
+        else if (b == BACKEND_META)
+            rc = put_applied(c);
+    }
+    return rc;
+}
+
 /* Pages, then the first of them, which say where the rest is. */
 static int write_file(struct copy *c)
 {
@@ -134,7 +177,7 @@ static int write_file(struct copy *c)
     int rc;
 
     c->to = bolt_writer_new(sink, c, NULL);
-    rc = copy_all(c);
+    rc = c->from ? copy_all(c) : make_all(c);
     if (rc == 0 && bolt_writer_end(c->to, &plan) != 0)
         rc = write_failed(c);
     bolt_writer_free(c->to);
@@ -147,27 +190,46 @@ static int write_file(struct copy *c)
     return 0;
 }
 
+/* Write c->from, which is closed then, to to by way of to+".tmp". */
+static int write_to(struct copy *c, const char *to)
+{
+    char *tmp = xasprintf("%s.tmp", to);
+    int rc;
+
+    c->path = tmp;
+    c->fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    rc = c->fd < 0 ? err_sys(c->e, BOLT_EIO, "open %s", tmp) : write_file(c);
+    if (c->fd >= 0 && close(c->fd) != 0 && rc == 0)
+        rc = err_sys(c->e, BOLT_EIO, "close %s", tmp);
+    if (rc == 0 && rename(tmp, to) != 0)
+        rc = err_sys(c->e, BOLT_EIO, "rename %s to %s", tmp, to);
+    if (rc == 0 && sys_fsync_parent(to, c->e) != 0)
+        rc = BOLT_EIO;
+    if (rc != 0 && c->fd >= 0)
+        (void)unlink(tmp);
+    bolt_close(c->from);
+    free(tmp);
+    return rc;
+}
+
 int ctl_db_copy(const char *from, const char *to, enum ctl_db_how how,
                 uint64_t applied, struct err *e)
 {
-    char *tmp = xasprintf("%s.tmp", to);
-    struct copy c = {
-        .how = how, .applied = applied, .fd = -1, .path = tmp, .e = e};
+    struct copy c = {.how = how, .applied = applied, .e = e};
     int rc = bolt_open(from, &c.from, e);
 
-    if (rc == 0) {
-        c.fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-        rc = c.fd < 0 ? err_sys(e, BOLT_EIO, "open %s", tmp) : write_file(&c);
-    }
-    if (c.fd >= 0 && close(c.fd) != 0 && rc == 0)
-        rc = err_sys(e, BOLT_EIO, "close %s", tmp);
-    if (rc == 0 && rename(tmp, to) != 0)
-        rc = err_sys(e, BOLT_EIO, "rename %s to %s", tmp, to);
-    if (rc == 0 && sys_fsync_parent(to, e) != 0)
-        rc = BOLT_EIO;
-    if (rc != 0 && c.fd >= 0)
-        (void)unlink(tmp);
-    bolt_close(c.from);
-    free(tmp);
-    return rc;
+    return rc == 0 ? write_to(&c, to) : rc;
+}
+
+int ctl_db_add(const char *path, const struct ctl_db_version *add, size_t n,
+               uint64_t applied, struct err *e)
+{
+    struct copy c = {.how = CTL_DB_MORE,
+                     .applied = applied,
+                     .add = add,
+                     .n_add = n,
+                     .e = e};
+    int rc = sys_exists(path) ? bolt_open(path, &c.from, e) : 0;
+
+    return rc == 0 ? write_to(&c, path) : rc;
 }

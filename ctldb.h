@@ -11,6 +11,12 @@ enum ctl_db_how {
     CTL_DB_ALL,  /* what is there, without the free pages: a defragmentation */
     CTL_DB_TRIM, /* without the cluster that it was of: its members, its log */
     CTL_DB_PART, /* without its members, for a copy of its log */
+    CTL_DB_MORE, /* with more versions of keys: ctl_db_add() */
+};
+
+/* A version of a key as the file has it: its revision, 17 bytes, and the record. */
+struct ctl_db_version {
+    struct buf key, record; /* owned by whoever gives it */
 };
 
 /*
@@ -22,5 +28,13 @@ enum ctl_db_how {
  */
 int ctl_db_copy(const char *from, const char *to, enum ctl_db_how how,
                 uint64_t applied, struct err *e);
+
+/*
+ * Add versions, in ascending order, to the file at path, in the same way, or
+ * make it of them. One of a revision that is there takes its place. The state
+ * stands for a log that is applied up to `applied`.
+ */
+int ctl_db_add(const char *path, const struct ctl_db_version *add, size_t n,
+               uint64_t applied, struct err *e);
 
 #endif

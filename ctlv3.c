@@ -254,6 +254,15 @@ static const struct ctl_option mirror_options[] = {
     {0},
 };
 
+static const struct ctl_option migrate_options[] = {
+    {"data-dir", NULL, CTL_STRING, "\"\"", "Path to the data directory"},
+    {"wal-dir", NULL, CTL_STRING, "\"\"", "Path to the WAL directory"},
+    {"transformer", NULL, CTL_STRING, "\"\"",
+     "Path to the user-provided transformer program"},
+    {"no-ttl", NULL, CTL_BOOL, NULL, "Do not convert TTL keys"},
+    {0},
+};
+
 /* v2's `member add NAME URL` and `member update ID URL`. */
 static bool two_arguments(const struct ctl *c)
 {
@@ -489,6 +498,12 @@ static const struct ctlv3_verb verbs[] = {
     {.name = "member",
      .summary = "Membership related commands",
      .verbs = member_verbs},
+    {.name = "migrate",
+     ctlv3_migrate,
+     "[options]",
+     "Migrates keys in a v2 store to a mvcc store, of a member that is "
+     "stopped",
+     migrate_options},
     {.name = "move-leader",
      ctlv3_move_leader,
      "<transferee-member-id>",

@@ -228,6 +228,8 @@ ctlv3_command ctlv3_auth_enable, ctlv3_auth_disable, ctlv3_auth_status,
     ctlv3_role_grant, ctlv3_role_revoke;
 /* ctlv3snap.c */
 ctlv3_command ctlv3_snapshot_save;
+/* ctlmigrate.c */
+ctlv3_command ctlv3_migrate;
 /* ctlv3check.c */
 ctlv3_command ctlv3_check_perf, ctlv3_check_datascale;
 /* ctlv3mirror.c */

@@ -128,4 +128,27 @@ check 1 sh -c "'$CTL' member list | wc -l | tr -d ' '"
 for n in n1 n2 n3; do
 	stop $n
 done
+
+# v2's keys as v3's, at their indexes, in a directory that nobody uses.
+serve n4 "$client2" "$peer2"
+v2=http://127.0.0.1:$client2/v2/keys
+curl -s -X PUT "$v2/dir/a" -d value=1 >/dev/null
+curl -s -X PUT "$v2/b" -d value=2 -d ttl=100 >/dev/null
+curl -s -X PUT "$v2/dir/a" -d value=3 >/dev/null
+check 1 sh -c "'$CTL' migrate --data-dir n4 2>&1 | grep -c 'in use'"
+stop n4
+cp -r n4 n4.no-ttl
+check 'finished transforming keys' "$CTL" migrate --data-dir n4
+check 'finished transforming keys' "$CTL" migrate --data-dir n4.no-ttl --no-ttl
+serve n4 "$client2" "$peer2"
+export ETCDCTL_ENDPOINTS="127.0.0.1:$client2"
+check "$(printf '/b\n2\n/dir/a\n3')" "$CTL" get / --prefix
+check 6 sh -c "'$CTL' get /dir/a -w fields | sed -n 's/^\"ModRevision\" : //p'"
+check OK "$CTL" put new 1
+stop n4 KILL
+check 1 sh -c "'$CTL' migrate --data-dir n4 2>&1 | grep -c 'v3 API has been used'"
+mv n4 n4.used && mv n4.no-ttl n4
+serve n4 "$client2" "$peer2"
+check "$(printf '/dir/a\n3')" "$CTL" get / --prefix
+stop n4
 finish
