@@ -15,10 +15,12 @@
 #include "snap.h"
 #include "store.h"
 #include "sys.h"
+#include "v3.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -372,6 +374,38 @@ static void read_log(struct ctl_data *d, struct store *store,
     wal_report_release(&log);
 }
 
+static void v3_problem(struct ctl_data *d, const char *db, const char *what)
+{
+    char *text = xasprintf("the v3 state, %s, %s the snapshot at index %" PRIu64
+                           ": restore that file, or all of %s from a backup",
+                           db, what, d->snapshot.index, d->dir);
+
+    set_problem(d, CTL_DATA_DAMAGED, text);
+    free(text);
+}
+
+/* Beside a snapshot that etcd 3 took a start needs v3's file, as new as that or
+ * newer, or the one that came with it from a leader. */
+static void check_v3(struct ctl_data *d, const char *db,
+                     const struct cluster *cluster)
+{
+    char *received = snap_db_path(d->snap_dir, d->snapshot.index);
+    char version[32];
+    uint64_t index = 0;
+    struct err e;
+
+    cluster_version(cluster, version);
+    if (d->v3_bytes >= 0 && v3_peek_index(db, &index, &e) < 0)
+        set_problem(d, CTL_DATA_DAMAGED, e.msg);
+    else if (d->snapshot.index == 0 || sys_exists(received))
+        ; /* the log has all, or it is there under another name */
+    else if (d->v3_bytes < 0 && version[0] >= '3')
+        v3_problem(d, db, "is missing beside");
+    else if (d->v3_bytes >= 0 && index < d->snapshot.index)
+        v3_problem(d, db, "is older than");
+    free(received);
+}
+
 static void read_once(struct ctl_data *d)
 {
     struct store *store = store_new();
@@ -382,6 +416,7 @@ static void read_once(struct ctl_data *d)
     d->v3_bytes = stat(db, &st) == 0 ? (int64_t)st.st_size : -1;
     read_snapshot(d, store);
     read_log(d, store, cluster);
+    check_v3(d, db, cluster);
     free(db);
     d->store = store;
     cluster_free(cluster);

@@ -7,6 +7,7 @@
 #include "cluster.h"
 #include "ctl.h"
 #include "ctldata.h"
+#include "ctldb.h"
 #include "etcdpb.h"
 #include "snap.h"
 #include "store.h"
@@ -244,15 +245,17 @@ static void test_other_cluster(void)
     CHECK(strstr(buf_z(&out), "Next:") == NULL);
 }
 
-/* All that was written stands in the snapshot. */
-static void test_snapshot(void)
+/* All that was written stands in the snapshot; version: of the cluster. */
+static void make_snapshot(const char *name, const char *version)
 {
-    struct wal *w = make("snapshot", 1, 7);
+    struct wal *w = make(name, 1, 7);
     struct raft_snapshot s = {.index = 40, .term = 2};
     struct raft_hard_state hs = {2, 0, 40};
-    char *dir = xasprintf("%s/snapshot/member/snap", base);
+    char *dir = xasprintf("%s/%s/member/snap", base, name);
     struct store *store = store_new();
     struct store_put p = {.path = STR("/1/a/b"), .value = STR("v")};
+    struct store_put of = {.path = STR("/0/version"),
+                           .value = str_of(version)};
     struct store_event *event;
     struct store_error error;
     struct store_view *view;
@@ -263,6 +266,8 @@ static void test_snapshot(void)
     store_event_unref(event);
     CHECK(store_delete(store, STR("/1/a/b"), false, false, 0, &event, &error) ==
           0);
+    store_event_unref(event);
+    CHECK(store_set(store, &of, 0, &event, &error) == 0);
     store_event_unref(event);
     view = store_pin(store);
     store_view_json(&json, view);
@@ -275,16 +280,49 @@ static void test_snapshot(void)
     CHECK(wal_sync(w, &err) == 0);
     CHECK(wal_append(w, &hs, NULL, 0, &err) == 0 && wal_sync(w, &err) == 0);
     wal_close(w);
+    store_free(store);
+    raft_snapshot_release(&s);
+    buf_release(&json);
+    free(dir);
+}
+
+static void test_snapshot(void)
+{
+    make_snapshot("snapshot", "2.3.0");
     run_status("snapshot", NULL, NULL);
+    CHECK(status == 0);
     CHECK(says("last index 40 of term 2, snapshot index 40"));
     CHECK(says("keys         0, "));
     CHECK(says("last write   delete /a/b, modifiedIndex 2, in the snapshot"));
 
     run_status("snapshot", "one", NULL);
     CHECK(says("one ends at raft index 6, before the snapshot of "));
-    store_free(store);
-    raft_snapshot_release(&s);
-    buf_release(&json);
+}
+
+/* The v3 state must be there beside a snapshot of etcd 3's, and as new. */
+static void test_v3_state(void)
+{
+    char *dir = data_dir("v3"), *db = xasprintf("%s/member/snap/db", dir);
+
+    make_snapshot("v3", "3.4.0");
+    run_status("v3", NULL, NULL);
+    CHECK(status == 5);
+    CHECK(says("health       damaged: the v3 state, %s/v3/member/snap/db, is "
+               "missing beside the snapshot at index 40: restore that file"));
+    CHECK(says("recover rejoin %s/v3\n"));
+
+    CHECK(ctl_db_add(db, NULL, 0, 39, &err) == 0);
+    run_status("v3", NULL, NULL);
+    CHECK(status == 5 && says("is older than the snapshot at index 40"));
+
+    CHECK(ctl_db_add(db, NULL, 0, 40, &err) == 0);
+    run_status("v3", NULL, NULL);
+    CHECK(status == 0 && says("health       clean"));
+
+    CHECK(truncate(db, 100) == 0);
+    run_status("v3", NULL, NULL);
+    CHECK(status == 5 && says("health       damaged: "));
+    free(db);
     free(dir);
 }
 
@@ -367,6 +405,7 @@ int main(void)
     test_contradiction();
     test_other_cluster();
     test_snapshot();
+    test_v3_state();
     test_torn_and_damaged();
     test_no_data_dir();
     sys_remove_all(base, &err);
