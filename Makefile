@@ -145,7 +145,7 @@ install: all
 	install -m 755 etcd $(DESTDIR)$(PREFIX)/bin/etcd
 	ln -f $(DESTDIR)$(PREFIX)/bin/etcd $(DESTDIR)$(PREFIX)/bin/etcdctl
 	ln -f $(DESTDIR)$(PREFIX)/bin/etcd $(DESTDIR)$(PREFIX)/bin/etcdutl
-	install -m 644 man/etcdctl.1 $(DESTDIR)$(PREFIX)/share/man/man1/
+	install -m 644 man/etcdctl.1 man/etcdutl.1 $(DESTDIR)$(PREFIX)/share/man/man1/
 	install -m 644 man/etcd.8 $(DESTDIR)$(PREFIX)/share/man/man8/
 
 clean:
