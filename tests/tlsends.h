@@ -146,7 +146,8 @@ static inline void deliver(struct tls *t, struct buf *wire, struct buf *got,
         ssize_t n;
 
         /* Copied, so that reading beyond it is seen. */
-        buf_add(&copy, wire->data + at, have - at);
+        if (have > at)
+            buf_add(&copy, wire->data + at, have - at);
         n = tls_receive(t, copy.data, copy.len, &data);
         if (n > 0)
             buf_addstr(got, data);
