@@ -328,11 +328,12 @@ certificate() { # KEY...: $dir/tls.pem and .key, by their own authority
 # costs the server.
 handshakes() { # NAME VERSION
 	port=${ports# } before=$(cpu_ms)
+	timers=''
 	for i in 1 2; do
 		openssl s_time -connect "127.0.0.1:$port" -new -time "$secs" "-tls1_$2" >"$dir/time$i" 2>&1 &
-		eval "timer$i=\$!"
+		timers="$timers $!"
 	done
-	wait $timer1 $timer2
+	wait $timers
 	n=$(awk '/connections in .* real/ {n += $1} END {print n}' "$dir/time1" "$dir/time2")
 	note "$1" "$(awk -v n="$n" -v s="$secs" 'BEGIN {print n / s}')"
 	note "$1cpu" "$(awk -v a="$before" -v b="$(cpu_ms)" -v n="$n" 'BEGIN {print (b - a) * 1000 / n}')"
