@@ -141,8 +141,9 @@ int wal_purge(struct wal *w, raft_index index, size_t keep);
 
 uint64_t wal_bytes_written(const struct wal *w); /* since opened */
 
-/* Read-only and for other programs (etcdctl backup): open nothing, lock
- * nothing; as wal_open() reads, but a torn tail is just left out. */
+/* Read-only and for other programs (etcdctl backup), also while a member
+ * writes: lock nothing; as wal_open() reads, but a torn tail is just left
+ * out. */
 int wal_read(const char *dir, struct wal_snapshot snap,
              struct wal_contents *contents, struct err *e);
 

@@ -161,4 +161,22 @@ int wal_replay(const char *dir, const struct segments *segs, size_t from,
 /* The same from a scan just started; after an error r->c is what came before. */
 int wal_replay_records(struct replay *r, struct scan *s, struct err *e);
 
+/*
+ * To read beside a member that runs: a record may be half written, and more
+ * behind it by the time one looks whether it is torn; a segment may be purged.
+ * What is damaged says the same twice.
+ *
+ *     do
+ *         rc = read(&l.e);
+ *     while (wal_look_again(&l, rc));
+ */
+struct wal_look {
+    struct err e, before;
+    unsigned n;
+};
+
+bool wal_look_again(struct wal_look *l, int rc);
+/* The last of them ended with rc: returned, with e (or NULL) filled. */
+int wal_looked(const struct wal_look *l, int rc, struct err *e);
+
 #endif

@@ -108,8 +108,8 @@ static int inspect(const char *dir, struct segments *segs,
     return rc;
 }
 
-int wal_inspect(const char *dir, struct wal_snapshot snap,
-                struct wal_report *out, struct err *e)
+static int inspect_once(const char *dir, struct wal_snapshot snap,
+                        struct wal_report *out, struct err *e)
 {
     struct segments segs;
     int rc = wal_segments_list(dir, &segs, e);
@@ -122,4 +122,18 @@ int wal_inspect(const char *dir, struct wal_snapshot snap,
         out->contents.metadata = any_metadata(dir, &segs);
     wal_segments_close(&segs);
     return rc;
+}
+
+int wal_inspect(const char *dir, struct wal_snapshot snap,
+                struct wal_report *out, struct err *e)
+{
+    struct wal_look look = {0};
+    int rc;
+
+    *out = (struct wal_report){0};
+    do {
+        wal_report_release(out);
+        rc = inspect_once(dir, snap, out, &look.e);
+    } while (wal_look_again(&look, rc));
+    return wal_looked(&look, rc, e);
 }

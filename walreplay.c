@@ -6,6 +6,8 @@
 
 #include <inttypes.h>
 
+#define LOOKS_MAX 16 /* at a log that changes meanwhile */
+
 void wal_contents_release(struct wal_contents *c)
 {
     raft_entries_free(c->entries, c->n_entries);
@@ -178,8 +180,24 @@ int wal_replay(const char *dir, const struct segments *segs, size_t from,
     return 0;
 }
 
-int wal_read(const char *dir, struct wal_snapshot snap,
-             struct wal_contents *contents, struct err *e)
+bool wal_look_again(struct wal_look *l, int rc)
+{
+    if (rc == 0 || ++l->n == LOOKS_MAX ||
+        (l->n > 1 && strcmp(l->e.msg, l->before.msg) == 0))
+        return false;
+    l->before = l->e;
+    return true;
+}
+
+int wal_looked(const struct wal_look *l, int rc, struct err *e)
+{
+    if (rc < 0 && e)
+        *e = l->e;
+    return rc;
+}
+
+static int read_once(const char *dir, struct wal_snapshot snap,
+                     struct wal_contents *contents, struct err *e)
 {
     struct segments segs;
     struct scan s;
@@ -196,6 +214,18 @@ int wal_read(const char *dir, struct wal_snapshot snap,
         rc = wal_replay(dir, &segs, from, snap, &s, contents, e);
     wal_segments_close(&segs);
     return rc;
+}
+
+int wal_read(const char *dir, struct wal_snapshot snap,
+             struct wal_contents *contents, struct err *e)
+{
+    struct wal_look look = {0};
+    int rc;
+
+    do
+        rc = read_once(dir, snap, contents, &look.e);
+    while (wal_look_again(&look, rc));
+    return wal_looked(&look, rc, e);
 }
 
 /* --- The snapshots of a log. --------------------------------------------- */
@@ -263,8 +293,8 @@ static size_t segments_unbroken(const struct segments *s)
     return i;
 }
 
-int wal_snapshots(const char *dir, struct wal_snapshot **out, size_t *n,
-                  struct err *e)
+static int snapshots_once(const char *dir, struct wal_snapshot **out,
+                          size_t *n, struct err *e)
 {
     struct snapshots all = {0};
     struct segments segs;
@@ -290,4 +320,16 @@ int wal_snapshots(const char *dir, struct wal_snapshot **out, size_t *n,
     *out = all.v ? all.v : xmalloc(1);
     *n = kept;
     return 0;
+}
+
+int wal_snapshots(const char *dir, struct wal_snapshot **out, size_t *n,
+                  struct err *e)
+{
+    struct wal_look look = {0};
+    int rc;
+
+    do
+        rc = snapshots_once(dir, out, n, &look.e);
+    while (wal_look_again(&look, rc));
+    return wal_looked(&look, rc, e);
 }

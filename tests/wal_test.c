@@ -2,7 +2,7 @@
  * wal_test.c - the write-ahead log: bytes as etcd 3.4 wrote them, segments,
  * crashes at each step, torn writes told from lost data, every changed byte.
  */
-#include "wal.h"
+#include "wal_impl.h"
 
 #include "pb.h"
 #include "sys.h"
@@ -1011,6 +1011,30 @@ static void test_impossible_records(void)
     }
 }
 
+/* Beside a member that writes, what looks like damage is looked at again: what
+ * is damaged says the same twice, and what changes for ever is given up. */
+static void test_look_again(void)
+{
+    struct wal_look l = {0};
+    struct err e = {0};
+    int n = 0;
+
+    CHECK(!wal_look_again(&l, 0));
+    err_set(&l.e, WAL_ECRC, "at 8");
+    CHECK(wal_look_again(&l, WAL_ECRC));
+    err_set(&l.e, WAL_ECRC, "at 16");
+    CHECK(wal_look_again(&l, WAL_ECRC));
+    CHECK(!wal_look_again(&l, WAL_ECRC));
+    CHECK(wal_looked(&l, WAL_ECRC, &e) == WAL_ECRC);
+    CHECK(strcmp(e.msg, "at 16") == 0);
+    CHECK(wal_looked(&l, WAL_ECRC, NULL) == WAL_ECRC);
+    l = (struct wal_look){0};
+    do
+        err_set(&l.e, WAL_EFORMAT, "at %d", n++);
+    while (n < 1000 && wal_look_again(&l, WAL_EFORMAT));
+    CHECK(n == 16);
+}
+
 /* Only a name that is one names a segment. */
 static void test_foreign_names(void)
 {
@@ -1139,6 +1163,7 @@ int main(void)
         test_damaged_head,
         test_changed_bytes,
         test_impossible_records,
+        test_look_again,
         test_foreign_names,
         test_slashes,
         test_inspect,
