@@ -16,6 +16,7 @@ static const struct hpack_field response[] = {HPACK_FIELD(":status", "200")};
 static const struct hpack_field trailers[] = {HPACK_FIELD("grpc-status", "0")};
 
 #define SLEEPER 11 /* a stream whose source has to be woken once */
+#define SLOW 21    /* one during which time passes */
 
 struct source {
     size_t left;
@@ -146,14 +147,16 @@ static void run(uint8_t how, struct str in, size_t step, struct buf *log,
 {
     struct h2 *c = start(how);
     size_t at = 0, have = 0;
+    int64_t now = NOW;
     struct h2_event ev;
 
     for (;;) {
-        size_t used = h2_receive(c, in.p + at, have - at, NOW, &ev);
+        size_t used = h2_receive(c, in.p + at, have - at, now, &ev);
 
         FUZZ_CHECK(used <= have - at && h2_sane(c));
         at += used;
         if (ev.type != H2_NONE) {
+            now += ev.stream % 32 == SLOW ? NOW / 4 : 0;
             log_event(log, &ev);
             answer(c, &ev);
             FUZZ_CHECK(h2_sane(c));
@@ -169,7 +172,7 @@ static void run(uint8_t how, struct str in, size_t step, struct buf *log,
     collect(c, out);
     if (how & 128)
         h2_eof(c);
-    while (h2_receive(c, NULL, 0, NOW, &ev), ev.type != H2_NONE)
+    while (h2_receive(c, NULL, 0, now, &ev), ev.type != H2_NONE)
         FUZZ_CHECK(ev.type == H2_RESET);
     FUZZ_CHECK(!(how & 128) || (h2_streams(c) == 0 && h2_queued(c) == 0));
     h2_free(c);

@@ -7,6 +7,8 @@
  */
 #include "tlsfuzz.h"
 
+#define WIRE_MAX 100000 /* bytes that are sent again */
+
 struct ends {
     struct tls *sender, *receiver;
     struct buf wire, sent, got;
@@ -154,8 +156,9 @@ static void touch(struct ends *e, unsigned what, struct fuzz_in *in)
         e->wire.data[at] ^= fuzz_u8(in);
     if (what == CUT)
         e->wire.len = at;
-    if (what == TWICE) {
+    if (what == TWICE && e->wire.len < WIRE_MAX) {
         buf_add(&last, e->wire.data + e->last, e->wire.len - e->last);
+        e->last = e->wire.len;
         buf_addstr(&e->wire, buf_str(&last));
         buf_release(&last);
     }
