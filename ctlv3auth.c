@@ -108,6 +108,8 @@ static int ask_password(struct ctl *c, const char *user, struct buf *out)
     prompt = xasprintf("Password of %s: ", user);
     ctl_ask_secret(prompt, out);
     free(prompt);
+    if (out->len == 0)
+        return ctlv3_fail(CTLV3_BAD_ARGS, "empty password");
     prompt = xasprintf("Type password of %s again for confirmation: ", user);
     ctl_ask_secret(prompt, &again);
     free(prompt);

@@ -96,6 +96,10 @@ stop observer
 check 0 echo $?
 check 'Invalid command nonsense (only support watch)' sh -c "echo nonsense | '$CTL' watch -i 2>&1 | head -n 1"
 
+# Nobody gets an empty password by hitting Return.
+check 'Error: empty password' sh -c "echo | '$CTL' user add bob 2>&1 | tail -n 1"
+check '' "$CTL" user list
+
 # A mirror has what was there and what comes.
 serve n2 "$client2" "$peer2"
 "$CTL" make-mirror "127.0.0.1:$client2" --dest-prefix m/ >mirror.log 2>&1 &
