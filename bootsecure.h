@@ -12,7 +12,7 @@
  * write DATA/fixtures. 0, or -1 and e. Either way bootsecure_end().
  */
 int bootsecure_begin(struct config *c, struct err *e);
-void bootsecure_end(struct config *c); /* all connections are closed */
+void bootsecure_end(struct config *c);          /* all connections are closed */
 void bootsecure_reload(const struct config *c); /* at a SIGHUP */
 
 #endif

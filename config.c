@@ -961,7 +961,8 @@ static void take_ca_file(const struct loader *l, const char *name,
     log_warn("etcdmain",
              "--%s is deprecated; use --%strusted-ca-file and "
              "--%sclient-cert-auth",
-             name, name[0] == 'p' ? "peer-" : "", name[0] == 'p' ? "peer-" : "");
+             name, name[0] == 'p' ? "peer-" : "",
+             name[0] == 'p' ? "peer-" : "");
     if (!*f->trusted_ca_file) {
         free(f->trusted_ca_file);
         f->trusted_ca_file = xstrdup(path);

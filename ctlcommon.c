@@ -19,9 +19,9 @@
 #include "ctl.h"
 
 #include "client.h"
-#include "secure.h"
 #include "crypto.h"
 #include "dns.h"
+#include "secure.h"
 #include "sys.h"
 
 #include <errno.h>
@@ -250,9 +250,8 @@ static int add_given(struct endpoints *l, struct str s, const struct ctl *c,
         free(text);
         return URL_EINVAL;
     }
-    with_scheme = xasprintf(!v2 && ctl_wants_tls(c, "") ? "https://%s"
-                                                        : "http://%s",
-                            text);
+    with_scheme = xasprintf(
+        !v2 && ctl_wants_tls(c, "") ? "https://%s" : "http://%s", text);
     free(text);
     return endpoints_add(l, with_scheme, e);
 }

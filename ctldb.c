@@ -117,10 +117,9 @@ static int copy_bucket(struct copy *c, struct bolt_cursor *buckets,
 {
     struct buf name = {0};
     struct bolt_cursor *items = NULL;
-    bool skip =
-        (c->how == CTL_DB_TRIM || c->how == CTL_DB_PART) &&
-        (is_bucket(item->key, BACKEND_MEMBERS) ||
-         is_bucket(item->key, BACKEND_MEMBERS_REMOVED));
+    bool skip = (c->how == CTL_DB_TRIM || c->how == CTL_DB_PART) &&
+                (is_bucket(item->key, BACKEND_MEMBERS) ||
+                 is_bucket(item->key, BACKEND_MEMBERS_REMOVED));
     int rc = 0;
 
     buf_addstr(&name, item->key);
@@ -224,11 +223,8 @@ int ctl_db_copy(const char *from, const char *to, enum ctl_db_how how,
 int ctl_db_add(const char *path, const struct ctl_db_version *add, size_t n,
                uint64_t applied, struct err *e)
 {
-    struct copy c = {.how = CTL_DB_MORE,
-                     .applied = applied,
-                     .add = add,
-                     .n_add = n,
-                     .e = e};
+    struct copy c = {
+        .how = CTL_DB_MORE, .applied = applied, .add = add, .n_add = n, .e = e};
     int rc = sys_exists(path) ? bolt_open(path, &c.from, e) : 0;
 
     return rc == 0 ? write_to(&c, path) : rc;

@@ -312,8 +312,8 @@ int ctlv3_migrate(struct ctl *c)
     if (ctl_data_read(dir, wal_dir, &d, &e) != 0)
         return ctlv3_fail(CTLV3_ERROR, "%s", e.msg);
     if (d.in_use)
-        rc = ctlv3_fail(CTLV3_ERROR, "%s is in use; stop the member first",
-                        dir);
+        rc =
+            ctlv3_fail(CTLV3_ERROR, "%s is in use; stop the member first", dir);
     else if (d.health == CTL_DATA_DAMAGED)
         rc = ctlv3_fail(CTLV3_ERROR, "%s", d.problem);
     else

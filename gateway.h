@@ -18,8 +18,8 @@
 
 /* Answers x if its path is the gateway's; else false, and nothing was done. */
 bool gateway_handle(struct server *s, struct http_exchange *x);
-/* End all streams and who waits for others, so that http_server_stop() need not wait for
- * them; those that begin later end at once. */
+/* End all streams and who waits for others, so that http_server_stop() need
+ * not wait for them; those that begin later end at once. */
 void gateway_stop(void);
 
 #endif

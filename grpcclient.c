@@ -45,9 +45,9 @@ struct grpc_client {
 static int parse_endpoint(const char *text, bool tls, struct url *out,
                           struct err *e)
 {
-    char *full = strstr(text, "://") ? xstrdup(text)
-                                     : xasprintf("http%s://%s", tls ? "s" : "",
-                                                 text);
+    char *full = strstr(text, "://")
+                     ? xstrdup(text)
+                     : xasprintf("http%s://%s", tls ? "s" : "", text);
     int rc = url_parse(str_of(full), out, e);
 
     free(full);

@@ -24,7 +24,7 @@ struct grpc_client_options {
     size_t n_endpoints;
     int64_t dial_ns;             /* for each attempt to connect; 0: none */
     const char *user, *password; /* NULL: nobody */
-    bool tls; /* an endpoint without a scheme has TLS */
+    bool tls;                    /* an endpoint without a scheme has TLS */
     struct grpc_conn_options conn;
 };
 

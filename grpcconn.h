@@ -30,7 +30,7 @@ struct grpc_conn_options {
     int64_t keepalive_ns;         /* of silence before a ping; 0: no pings */
     int64_t keepalive_timeout_ns; /* for its answer; 0: for ever */
     uint32_t message_max;         /* of an answer; 0: INT32_MAX */
-    struct secure *secure; /* for https; NULL: see secure_connect() */
+    struct secure *secure;        /* for https; NULL: see secure_connect() */
 };
 
 /*

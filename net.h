@@ -68,7 +68,7 @@ void net_shutdown_write(struct net_stream *s); /* tells the other side so */
  * end our side and read on for a while.
  */
 void net_linger(struct net_stream *s, int64_t ms);
-void net_close(struct net_stream *s);          /* frees; NULL is fine */
+void net_close(struct net_stream *s); /* frees; NULL is fine */
 /*
  * As much of it as goes without waiting: iov and *n are what is left. 0 or
  * NET_EIO. What is left must be what is written next, as a stream's bytes are:
@@ -113,7 +113,7 @@ enum { NET_PLAIN = 1, NET_TLS = 2 }; /* bits */
 
 struct net_listener {
     int fd;
-    int schemes; /* what its URL asks for; the owner may allow both */
+    int schemes;     /* what its URL asks for; the owner may allow both */
     struct url url;  /* as configured; port 0 is replaced by the real one */
     char *unix_path; /* removed on close; NULL for TCP */
 };

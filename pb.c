@@ -12,7 +12,6 @@
  */
 #include "pb.h"
 
-
 int pb_get_long_varint(struct pb_reader *r, uint64_t *out)
 {
     const uint8_t *p = r->p;

@@ -789,7 +789,8 @@ static int get(const char *text, const char *target, int64_t timeout_ms,
 }
 
 static int get_members(const char *url, int64_t timeout_ms,
-                       struct secure *secure, struct member **out, size_t *n_out, uint64_t *cluster_id, struct err *e)
+                       struct secure *secure, struct member **out,
+                       size_t *n_out, uint64_t *cluster_id, struct err *e)
 {
     struct client_response resp;
     struct err why = {0};
@@ -807,8 +808,8 @@ static int get_members(const char *url, int64_t timeout_ms,
 }
 
 int peer_get_members(const char *const *urls, size_t n, int64_t timeout_ms,
-                     struct secure *secure, struct member **out, size_t *n_out, uint64_t *cluster_id,
-                     struct err *e)
+                     struct secure *secure, struct member **out, size_t *n_out,
+                     uint64_t *cluster_id, struct err *e)
 {
     for (size_t i = 0; i < n; i++) {
         struct err why = {0};

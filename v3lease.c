@@ -64,8 +64,8 @@ void v3lease_time_to_live(struct rpc_call *c)
     struct rpcpb_lease_time_to_live_response r = {.ID = req->ID};
     struct v3_lease_info info;
     bool strict = server_config(c->server)->strict_auth;
-    enum v3_error e = v3_lease_time_to_live(
-        c->server, strict ? &c->who : NULL, req->ID, req->keys, &info);
+    enum v3_error e = v3_lease_time_to_live(c->server, strict ? &c->who : NULL,
+                                            req->ID, req->keys, &info);
 
     if (e) {
         rpc_fail_error(c, e);
@@ -102,7 +102,7 @@ void v3lease_leases(struct rpc_call *c)
 /* In the arena: a callback that is under way when the call ends still finds it. */
 struct keep_alive {
     pthread_mutex_t mu;
-    int64_t ids[ASKED_MAX]; /* mu; a ring of those that the leader is asked for */
+    int64_t ids[ASKED_MAX]; /* mu; a ring: the leader is asked for them */
     size_t first, n;        /* mu */
     bool asking;            /* mu; a thread will look at the ring */
     size_t pending;         /* mu; requests that are not answered yet */
@@ -242,9 +242,8 @@ static void on_keep_alive(struct rpc_call *c, const void *request)
         return;
     }
     r = xmalloc(sizeof(*r));
-    *r = (struct renewal){.read = {.done = confirmed, .arg = r},
-                          .call = c,
-                          .id = req->ID};
+    *r = (struct renewal){
+        .read = {.done = confirmed, .arg = r}, .call = c, .id = req->ID};
     v3_read_index(c->server, &r->read);
 }
 

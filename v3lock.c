@@ -65,7 +65,8 @@ static const char *delete_key(struct rpc_call *c, struct str key,
 /* If key was created at `revision` (0: is not there), do `then`, else
  * `otherwise` (may be NULL). */
 static const char *if_created_at(struct rpc_call *c, struct str key,
-                                 int64_t revision, struct rpcpb_request_op *then,
+                                 int64_t revision,
+                                 struct rpcpb_request_op *then,
                                  struct rpcpb_request_op *otherwise,
                                  struct v3_result *out)
 {
@@ -73,8 +74,7 @@ static const char *if_created_at(struct rpc_call *c, struct str key,
                                 .target = RPCPB_COMPARE_TO_CREATE,
                                 .key = key,
                                 .create_revision = &revision};
-    struct rpcpb_txn_request txn = {.compare = {&cmp, 1},
-                                    .success = {then, 1}};
+    struct rpcpb_txn_request txn = {.compare = {&cmp, 1}, .success = {then, 1}};
 
     if (otherwise) {
         txn.failure.items = otherwise;
@@ -139,14 +139,15 @@ static bool name_key(struct rpc_call *c, struct contender *me)
 /* Lease 0: one of the server's own, which nobody keeps alive. */
 static const char *need_lease(struct rpc_call *c, struct contender *me)
 {
-    struct rpcpb_lease_grant_request grant = {
-        .TTL = SESSION_TTL, .ID = v3_lease_new_id(c->server)};
+    struct rpcpb_lease_grant_request grant = {.TTL = SESSION_TTL,
+                                              .ID = v3_lease_new_id(c->server)};
     struct v3_result r;
     const char *why;
 
     if (me->lease)
         return NULL;
-    why = propose(c, V3_LEASE_GRANT, &rpcpb_lease_grant_request_desc, &grant, &r);
+    why =
+        propose(c, V3_LEASE_GRANT, &rpcpb_lease_grant_request_desc, &grant, &r);
     me->lease = grant.ID;
     v3_result_release(&r);
     return why;
@@ -416,8 +417,8 @@ void v3lock_unlock(struct rpc_call *c)
     const struct rpcpb_unlock_request *req = c->request;
     struct rpcpb_unlock_response r = {0};
     struct v3_header h = {0};
-    const char *why = req->key.n ? delete_key(c, req->key, &h)
-                                 : v3error_text(V3_EMPTY_KEY);
+    const char *why =
+        req->key.n ? delete_key(c, req->key, &h) : v3error_text(V3_EMPTY_KEY);
 
     if (why) {
         fail(c, why);
@@ -495,9 +496,8 @@ void v3lock_proclaim(struct rpc_call *c)
     const struct rpcpb_leader_key *l = req->leader;
     struct rpcpb_proclaim_response r = {0};
     struct v3_header h;
-    const char *why =
-        l ? proclaim(c, l->key, l->rev, l->lease, req->value, &h)
-          : NO_LEADER_FIELD;
+    const char *why = l ? proclaim(c, l->key, l->rev, l->lease, req->value, &h)
+                        : NO_LEADER_FIELD;
 
     if (why) {
         fail(c, why);

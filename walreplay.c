@@ -293,8 +293,8 @@ static size_t segments_unbroken(const struct segments *s)
     return i;
 }
 
-static int snapshots_once(const char *dir, struct wal_snapshot **out,
-                          size_t *n, struct err *e)
+static int snapshots_once(const char *dir, struct wal_snapshot **out, size_t *n,
+                          struct err *e)
 {
     struct snapshots all = {0};
     struct segments segs;
