@@ -8,16 +8,16 @@ command -v bash >/dev/null || { echo 'skipped: no bash'; exit 0; }
 "$CTL" completion bash >ctl.bash || failed=1
 "$UTL" completion bash >utl.bash || failed=1
 
-complete() { # SCRIPT FUNCTION WORDS...: what the last word is completed to
+completed() { # SCRIPT FUNCTION WORDS...: what the last word is completed to
 	bash -c '. "./$1"; f=$2; shift 2; COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)); $f; echo "${COMPREPLY[*]}"' bash "$@"
 }
 
 ctl() {
-	complete ctl.bash _etcdctl etcdctl "$@"
+	completed ctl.bash _etcdctl etcdctl "$@"
 }
 
 utl() {
-	complete utl.bash _etcdutl etcdutl "$@"
+	completed utl.bash _etcdutl etcdutl "$@"
 }
 
 check 'make-mirror member migrate move-leader' ctl m
