@@ -193,7 +193,7 @@ def main():
     passed = failed = 0
     stories = []
     for program in (os.environ.get("REAL_ETCD", "/usr/bin/etcd"), os.path.join(TOP, "etcd")):
-        server = Server(program)
+        server = Server(program, None)
         storage = Storage(server.port)
         began = time.monotonic()
         try:
