@@ -7,7 +7,6 @@
 #include "sys.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 
@@ -106,18 +105,9 @@ static void read_user(struct ctl *c, struct buf *user, struct buf *password)
         ctl_ask_secret("Password: ", password);
 }
 
-/* Once for all clients, which may begin on threads of their own. */
-static int share_secure(struct ctl *c, struct secure **out, struct err *e)
+int ctlv3_load_secure(struct ctl *c, struct err *e)
 {
-    static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER;
-    int rc = 0;
-
-    pthread_mutex_lock(&mu);
-    if (!c->v3->secure)
-        rc = ctl_secure(c, "", true, &c->v3->secure, e);
-    *out = c->v3->secure;
-    pthread_mutex_unlock(&mu);
-    return rc;
+    return c->v3->secure ? 0 : ctl_secure(c, "", true, &c->v3->secure, e);
 }
 
 struct grpc_client *ctlv3_client_of(struct ctl *c, const char *const *endpoints,
@@ -135,8 +125,9 @@ struct grpc_client *ctlv3_client_of(struct ctl *c, const char *const *endpoints,
     };
     struct grpc_client *client;
 
-    if (share_secure(c, &o.conn.secure, e) < 0)
+    if (ctlv3_load_secure(c, e) < 0)
         return NULL;
+    o.conn.secure = c->v3->secure;
     read_user(c, &user, &password);
     if (user.len > 0 &&
         password.len > 0) { /* else it is nobody, as etcdctl's */

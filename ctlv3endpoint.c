@@ -201,6 +201,7 @@ int ctlv3_endpoint_health(struct ctl *c)
     struct health *h;
     int rc = find_endpoints(c, &l);
 
+    (void)ctlv3_load_secure(c, NULL); /* each endpoint tells if it failed */
     h = xcalloc(l.n + 1, sizeof(*h));
     for (size_t i = 0; i < l.n && rc == 0; i++) {
         h[i].c = c;
