@@ -140,6 +140,6 @@ find $build \( -name '*.gcda' -o -name below \) -exec rm -f {} +
 # a sanitizer's build is spared this one is spared, too: it needs more memory,
 # and a folder outside of any box to write to.
 END=TERM SAN=coverage LIMIT=${LIMIT:-1200} BUILD=$build JOBS=$jobs \
-	ETCD=$PWD/$build/etcd CTL=$PWD/$build/etcdctl sh tests/run.sh "$@" || failed=1
+	COVERAGE=1 ETCD=$PWD/$build/etcd CTL=$PWD/$build/etcdctl sh tests/run.sh "$@" || failed=1
 table || failed=1
 exit "${failed:-0}"

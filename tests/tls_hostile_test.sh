@@ -6,7 +6,7 @@
 # shellcheck source=tests/certs.sh
 . "$top/tests/certs.sh"
 
-if [ "${SAN:-}" = thread ]; then
+if [ "${SAN:-}" = thread ] || [ "${COVERAGE:-}" ]; then # times would mean nothing
 	echo "skipped: the thread sanitizer"
 	exit 0
 fi
