@@ -204,9 +204,11 @@ void reads_expire(struct server *s, int64_t now_ns, int code)
     call_reads(waiting, v3_error_of_server(code));
 }
 
-void v3_read_index(struct server *s, struct v3_read *op)
+void v3_read_index(struct server *s, struct v3_read *op, int64_t timeout_ms)
 {
-    op->deadline_ns = sys_mono_ns() + server_request_timeout_ms(s) * NS_PER_MS;
+    if (timeout_ms == 0)
+        timeout_ms = server_request_timeout_ms(s);
+    op->deadline_ns = sys_mono_ns() + timeout_ms * NS_PER_MS;
     op->error = V3_OK;
     pthread_mutex_lock(&s->raft_mu);
     if (s->stopping) {

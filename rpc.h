@@ -224,7 +224,7 @@ void rpc_out_end(struct rpc_call *c, struct rpc_out *out);
 static inline void rpc_read_index(struct rpc_call *c, struct v3_read *op)
 {
     c->stage_began_ns = sys_mono_ns();
-    v3_read_index(c->server, op);
+    v3_read_index(c->server, op, 0);
 }
 
 static inline void rpc_read_came(struct rpc_call *c)

@@ -182,7 +182,7 @@ static void tick_leases(struct server *s)
         return;
     __atomic_store_n(&s->lease_round_busy, true, __ATOMIC_RELEASE);
     s->lease_round = (struct v3_read){.done = lease_round_done, .arg = s};
-    v3_read_index(s, &s->lease_round);
+    v3_read_index(s, &s->lease_round, 0);
 }
 
 /* --- Automatic compaction. ------------------------------------------------ */

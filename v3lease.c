@@ -244,7 +244,7 @@ static void on_keep_alive(struct rpc_call *c, const void *request)
     r = xmalloc(sizeof(*r));
     *r = (struct renewal){
         .read = {.done = confirmed, .arg = r}, .call = c, .id = req->ID};
-    v3_read_index(c->server, &r->read);
+    v3_read_index(c->server, &r->read, 0);
 }
 
 /* The client has ended its side, or is gone. */

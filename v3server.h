@@ -71,7 +71,8 @@ struct v3_read {
     void *arg; /* the caller's */
 };
 
-void v3_read_index(struct server *s, struct v3_read *op);
+/* Within so many ms; 0: the request timeout. */
+void v3_read_index(struct server *s, struct v3_read *op, int64_t timeout_ms);
 enum v3_error v3_read_index_wait(struct server *s);
 
 /* The header of an answer given now. */

@@ -11,6 +11,13 @@
  * refuses, and the watcher reads history when there is room again. Answers to the
  * client's own requests cannot be refused: if ANSWERS_MAX items wait because it
  * does not read, the stream ends.
+ *
+ * THE INBOX keeps the requests in their order. A watcher without a start revision
+ * begins behind all that was acknowledged before it was asked for, by whatever
+ * member, as a linearizable read would: its request, and those behind it, wait
+ * until this member has come that far. (etcd begins where the member happens to
+ * be: a follower may then tell of what its client had seen done.) A member that
+ * cannot know, for lack of a leader, begins where it is.
  */
 #include "grpc.h"
 #include "pb.h"
@@ -23,7 +30,8 @@
 #define ITEMS_MAX 4096
 #define BYTES_MAX (1024 * 1024)
 #define ANSWERS_MAX 65536
-#define REFER_MIN 1024 /* bytes of an event that is not copied */
+#define INBOX_MAX (16 * 1024 * 1024) /* bytes of requests that wait */
+#define REFER_MIN 1024               /* bytes of an event that is not copied */
 #define REASON_MAX 160
 #define JOIN_MAX (64 * 1024) /* bytes of events of several revisions */
 #define PROGRESS_NS (600 * NS_PER_S)
@@ -40,16 +48,34 @@ struct item {
     uint32_t which[];
 };
 
+enum request_kind { CREATE, CANCEL, PROGRESS };
+
+struct request {
+    struct request *next;
+    struct stream *stream;
+    struct v3_read read;
+    size_t size; /* of all this */
+    bool is_due; /* mu; nothing to wait for but those before it */
+    enum request_kind kind;
+    int64_t watch_id;           /* CANCEL */
+    struct watch_create create; /* its strings are in bytes[] */
+    char bytes[];
+};
+
 struct stream {
     struct rpc_call *call;
     struct watch_stream *watchers;
     struct rpcpb_response_header header; /* on_pull()'s */
 
-    pthread_mutex_t mu;                /* a leaf but for the call's wake */
-    struct item *first, **last;        /* mu */
-    size_t n, bytes;                   /* mu */
-    const struct watch_batch *counted; /* mu; the last one in bytes */
-    bool refused;                      /* mu; deliver() did */
+    pthread_mutex_t mu;                  /* a leaf but for the call's wake */
+    struct request *inbox, **inbox_last; /* mu */
+    size_t inbox_bytes;                  /* mu */
+    bool serving;                        /* mu; somebody empties the inbox */
+    bool gone;                           /* mu; who empties it finishes */
+    struct item *first, **last;          /* mu */
+    size_t n, bytes;                     /* mu */
+    const struct watch_batch *counted;   /* mu; the last one in bytes */
+    bool refused;                        /* mu; deliver() did */
 };
 
 /* --- The outbox. -------------------------------------------------------------------- */
@@ -374,7 +400,7 @@ static void refuse(struct stream *s, enum v3_error e)
 }
 
 static enum v3_error may_watch(struct rpc_call *c,
-                               const struct rpcpb_watch_create_request *req)
+                               const struct watch_create *req)
 {
     enum v3_error e = v3_who_is(c->server, c->token, c->cn, &c->who,
                                 c->who_storage, sizeof(c->who_storage));
@@ -405,13 +431,36 @@ static void tick(struct rpc_call *c)
     arm(c);
 }
 
-static void create(struct stream *s,
-                   const struct rpcpb_watch_create_request *req)
+static struct str keep(char **at, struct str s)
 {
-    struct rpc_call *c = s->call;
-    struct watch_create w = {
-        .key = req->key,
-        .range_end = req->range_end,
+    struct str kept = {*at, s.n};
+
+    if (s.n)
+        memcpy(*at, s.p, s.n);
+    *at += s.n;
+    return kept;
+}
+
+static struct request *request_of(struct stream *s, enum request_kind kind,
+                                  size_t bytes)
+{
+    struct request *r = xcalloc(1, sizeof(*r) + bytes);
+
+    r->stream = s;
+    r->size = sizeof(*r) + bytes;
+    r->kind = kind;
+    return r;
+}
+
+static struct request *
+create_request(struct stream *s, const struct rpcpb_watch_create_request *req)
+{
+    struct request *r = request_of(s, CREATE, req->key.n + req->range_end.n);
+    char *at = r->bytes;
+
+    r->create = (struct watch_create){
+        .key = keep(&at, req->key),
+        .range_end = keep(&at, req->range_end),
         /* As 3.4: what is before the beginning is compacted, or all there is. */
         .start_revision = req->start_revision < 0 ? 1 : req->start_revision,
         .watch_id = req->watch_id,
@@ -419,19 +468,33 @@ static void create(struct stream *s,
         .prev_kv = req->prev_kv,
         .fragment = req->fragment,
     };
-    enum v3_error e = may_watch(c, req);
-
-    if (e != V3_OK) {
-        refuse(s, e);
-        return;
-    }
     for (size_t i = 0; i < req->filters.n; i++) {
-        w.no_put |= req->filters.items[i] == RPCPB_FILTER_NOPUT;
-        w.no_delete |= req->filters.items[i] == RPCPB_FILTER_NODELETE;
+        r->create.no_put |= req->filters.items[i] == RPCPB_FILTER_NOPUT;
+        r->create.no_delete |= req->filters.items[i] == RPCPB_FILTER_NODELETE;
     }
-    v3_watch_create(c->server, s->watchers, &w);
-    if (w.progress_notify && !c->timer_ns)
-        arm(c);
+    return r;
+}
+
+static void serve_request(struct stream *s, const struct request *r)
+{
+    struct server *server = s->call->server;
+    enum v3_error e;
+
+    switch (r->kind) {
+    case CREATE:
+        e = may_watch(s->call, &r->create);
+        if (e != V3_OK)
+            refuse(s, e);
+        else
+            v3_watch_create(server, s->watchers, &r->create);
+        break;
+    case CANCEL:
+        v3_watch_cancel(server, s->watchers, r->watch_id);
+        break;
+    case PROGRESS:
+        v3_watch_progress(server, s->watchers);
+        break;
+    }
 }
 
 static void close_stream(struct rpc_call *c)
@@ -444,12 +507,95 @@ static void close_stream(struct rpc_call *c)
     while ((it = pop(s, &ready)) != NULL)
         items_free(it);
     pthread_mutex_destroy(&s->mu);
+    rpc_finish(c);
+}
+
+/* The first that is due, or NULL, and then nobody serves any more. mu is held. */
+static struct request *next_request(struct stream *s)
+{
+    struct request *r = s->inbox;
+
+    if (!r || !r->is_due) {
+        s->serving = false;
+        return NULL;
+    }
+    s->inbox = r->next;
+    if (!s->inbox)
+        s->inbox_last = &s->inbox;
+    s->inbox_bytes -= r->size;
+    return r;
+}
+
+/*
+ * Serve what is due, in order: one thread at a time, the client's own or one
+ * that brings a read. When the client is gone, the last one closes. mu is held,
+ * and given back: behind it the stream may be no more.
+ */
+static void serve_due(struct stream *s)
+{
+    struct request *r;
+    bool gone, over;
+
+    if (s->serving) {
+        pthread_mutex_unlock(&s->mu);
+        return;
+    }
+    s->serving = true;
+    while ((r = next_request(s)) != NULL) {
+        gone = s->gone;
+        pthread_mutex_unlock(&s->mu);
+        if (!gone)
+            serve_request(s, r);
+        free(r);
+        pthread_mutex_lock(&s->mu);
+    }
+    over = s->gone && !s->inbox;
+    pthread_mutex_unlock(&s->mu);
+    if (over)
+        close_stream(s->call);
+}
+
+static void make_due(struct request *r)
+{
+    struct stream *s = r->stream;
+
+    pthread_mutex_lock(&s->mu);
+    r->is_due = true;
+    serve_due(s);
+}
+
+/* Or it has not come in time: then from where we are. */
+static void on_read(struct v3_read *op)
+{
+    make_due(op->arg);
+}
+
+static void receive(struct stream *s, struct request *r)
+{
+    struct server *server = s->call->server;
+
+    pthread_mutex_lock(&s->mu);
+    *s->inbox_last = r;
+    s->inbox_last = &r->next;
+    s->inbox_bytes += r->size;
+    pthread_mutex_unlock(&s->mu);
+    if (r->kind == CREATE && r->create.start_revision == 0 &&
+        rpc_has_leader(server)) {
+        r->read.done = on_read;
+        r->read.arg = r;
+        v3_read_index(server, &r->read, server_config(server)->election_ms);
+    } else {
+        make_due(r);
+    }
 }
 
 static void on_gone(struct rpc_call *c)
 {
-    close_stream(c);
-    rpc_finish(c);
+    struct stream *s = c->state;
+
+    pthread_mutex_lock(&s->mu);
+    s->gone = true;
+    serve_due(s);
 }
 
 static bool is_overrun(struct stream *s)
@@ -457,7 +603,7 @@ static bool is_overrun(struct stream *s)
     bool is;
 
     pthread_mutex_lock(&s->mu);
-    is = s->n >= ANSWERS_MAX;
+    is = s->n >= ANSWERS_MAX || s->inbox_bytes >= INBOX_MAX;
     pthread_mutex_unlock(&s->mu);
     return is;
 }
@@ -466,18 +612,24 @@ static void on_message(struct rpc_call *c, const void *request)
 {
     const struct rpcpb_watch_request *req = request;
     struct stream *s = c->state;
+    struct request *r;
 
     if (is_overrun(s)) {
         rpc_cancel(c, GRPC_RESOURCE_EXHAUSTED,
                    "too many answers wait to be read");
         return;
     }
-    if (req->create_request)
-        create(s, req->create_request);
-    else if (req->cancel_request)
-        v3_watch_cancel(c->server, s->watchers, req->cancel_request->watch_id);
-    else if (req->progress_request)
-        v3_watch_progress(c->server, s->watchers);
+    if (req->create_request) {
+        if (req->create_request->progress_notify && !c->timer_ns)
+            arm(c);
+        receive(s, create_request(s, req->create_request));
+    } else if (req->cancel_request) {
+        r = request_of(s, CANCEL, 0);
+        r->watch_id = req->cancel_request->watch_id;
+        receive(s, r);
+    } else if (req->progress_request) {
+        receive(s, request_of(s, PROGRESS, 0));
+    }
 }
 
 void v3watch_watch(struct rpc_call *c)
@@ -487,6 +639,7 @@ void v3watch_watch(struct rpc_call *c)
     assert(s);
     s->call = c;
     s->last = &s->first;
+    s->inbox_last = &s->inbox;
     pthread_mutex_init(&s->mu, NULL);
     c->state = s;
     c->on_message = on_message;

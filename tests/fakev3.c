@@ -137,11 +137,45 @@ void v3_write_flush(struct server *s)
 
 /* --- Reads. --------------------------------------------------------------------- */
 
-void v3_read_index(struct server *s, struct v3_read *op)
+void v3_read_index(struct server *s, struct v3_read *op, int64_t timeout_ms)
 {
-    (void)s;
+    bool hold;
+
+    (void)timeout_ms;
     op->error = V3_OK;
-    op->done(op);
+    pthread_mutex_lock(&s->mu);
+    hold = s->hold_reads;
+    if (hold) {
+        op->next = s->held;
+        s->held = op;
+    }
+    pthread_mutex_unlock(&s->mu);
+    if (!hold)
+        op->done(op);
+}
+
+void fakev3_hold_reads(struct server *s)
+{
+    pthread_mutex_lock(&s->mu);
+    s->hold_reads = true;
+    pthread_mutex_unlock(&s->mu);
+}
+
+size_t fakev3_let_reads_go(struct server *s)
+{
+    struct v3_read *op, *next;
+    size_t n = 0;
+
+    pthread_mutex_lock(&s->mu);
+    s->hold_reads = false;
+    op = s->held;
+    s->held = NULL;
+    pthread_mutex_unlock(&s->mu);
+    for (; op; op = next, n++) {
+        next = op->next;
+        op->done(op);
+    }
+    return n;
 }
 
 struct v3_header v3_header(struct server *s)

@@ -19,6 +19,8 @@ struct server {
     bool leaderless;          /* atomic */
     bool learner;             /* atomic */
     unsigned n_ranges;        /* atomic; read so far */
+    bool hold_reads;          /* mu; reads wait for fakev3_let_reads_go() */
+    struct v3_read *held;     /* mu */
 };
 
 void fakev3_init(struct server *s);
@@ -26,5 +28,8 @@ void fakev3_init(struct server *s);
  * stopped. */
 void fakev3_wait_idle(struct server *s);
 void fakev3_release(struct server *s);
+/* Reads come from now on only by the second call, which tells how many do. */
+void fakev3_hold_reads(struct server *s);
+size_t fakev3_let_reads_go(struct server *s);
 
 #endif

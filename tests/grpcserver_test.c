@@ -523,6 +523,62 @@ static void test_watch(void)
     gc_close(&c);
 }
 
+/* A watcher from now on begins behind what this member had yet to hear of when it
+ * was asked for, and what was asked for behind it keeps its place. */
+static void test_watch_from_now(void)
+{
+    struct rpcpb_watch_progress_request progress = {0};
+    struct rpcpb_watch_request req = {.progress_request = &progress};
+    struct rpcpb_watch_response r;
+    struct gc_call *k;
+    struct gc c, other;
+    int64_t before;
+    struct str m;
+    int told = 0;
+
+    gc_open(&c, port, WINDOW);
+    gc_open(&other, port, WINDOW);
+    k = gc_call(&c, WATCH, NULL);
+    before = v3_header(&fake).revision;
+    fakev3_hold_reads(&fake);
+    watch_send(&c, k, "w", 0);
+    watch_send(&c, k, "w", before + 1);
+    gc_send_message(&c, k, &rpcpb_watch_request_desc, &req, false);
+    watch_send(&c, k, "w", 0);
+    CHECK(put_wait(&other, "w", STR("heard late")));
+    CHECK(!gc_message(&c, k, &m, 50));
+    CHECK(fakev3_let_reads_go(&fake) == 2);
+    r = watch_next(&c, k);
+    CHECK(r.created && r.watch_id == 0 && r.header->revision == before + 1);
+    r = watch_next(&c, k);
+    CHECK(r.created && r.watch_id == 1);
+    for (int i = 0; i < 3; i++) { /* history comes when it comes */
+        r = watch_next(&c, k);
+        told |= r.created && r.watch_id == 2          ? 1
+                : r.watch_id == 1 && r.events.n == 1  ? 2
+                : r.watch_id == -1 && r.events.n == 0 ? 4
+                                                      : 0;
+    }
+    CHECK(told == 7);
+
+    /* Nothing to wait for: nobody would tell. */
+    __atomic_store_n(&fake.leaderless, true, __ATOMIC_RELEASE);
+    fakev3_hold_reads(&fake);
+    watch_send(&c, k, "w", 0);
+    r = watch_next(&c, k);
+    CHECK(r.created && r.watch_id == 3);
+    __atomic_store_n(&fake.leaderless, false, __ATOMIC_RELEASE);
+
+    /* Its client does not wait for it. */
+    watch_send(&c, k, "w", 0);
+    CHECK(!gc_message(&c, k, &m, 50));
+    gc_close(&c);
+    CHECK(put_wait(&other, "w", STR("nobody hears")));
+    CHECK(fakev3_let_reads_go(&fake) == 1);
+    arena_reset(&watch_arena);
+    gc_close(&other);
+}
+
 /* A watcher that does not read is given everything when it does. */
 static void test_slow_watcher(void)
 {
@@ -782,6 +838,7 @@ int main(void)
     test_not_read();
     test_range_stream();
     test_watch();
+    test_watch_from_now();
     test_slow_watcher();
     test_leader_lost();
     test_learner();

@@ -656,7 +656,7 @@ static void serve_read_async(struct server *s, void *body)
 
     x->op.done = index_done;
     x->op.arg = x;
-    v3_read_index(s, &x->op);
+    v3_read_index(s, &x->op, 0);
     while (!x->done)
         sim_wait(&x->waiting, SIM_NEVER);
     r->error = x->op.error;
