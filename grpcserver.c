@@ -1400,7 +1400,7 @@ static bool await(struct conn *c, int64_t due, bool *quiet)
         pthread_mutex_unlock(&c->mu);
         if (owed)
             p[0].events |= POLLOUT;
-        n = poll(p, 2, ms_until(until, now));
+        n = net_poll(c->stream, p, 2, ms_until(until, now));
         wake_up(c, n > 0 && p[1].revents);
         if (n == 0 && until < due) {
             trim(c);

@@ -4,7 +4,8 @@
  * Sockets stay in blocking mode. A read without a deadline is one recv(2),
  * bounded by SO_RCVTIMEO; everything else tries with MSG_DONTWAIT first and
  * calls poll(2) only when it must wait. So a request on a kept connection
- * costs one recv and one send, and deadlines cost nothing until they matter.
+ * costs one recv and one send ("Waiting awake" adds some, where the core would
+ * have slept), and deadlines cost nothing until they matter.
  *
  * Accepted sockets have the options of their listener (Linux copies them),
  * so accepting is one system call as well.
@@ -28,6 +29,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -79,11 +81,117 @@ bool net_would_block(int errnum)
     return errnum == EAGAIN || errnum == EWOULDBLOCK;
 }
 
+/* --- Waiting awake. -------------------------------------------------------- */
+
+/*
+ * A lone client that sends one request after the other has the next one ready
+ * some 15 us after the answer. To fall asleep for that, and to be woken by another
+ * core, can take longer than all the rest, above all on virtual machines. So a
+ * reader whose peer was prompt every time of late stays awake for it, for PROMPT_NS
+ * at most, and lets any thread go first that has something to do. Once in vain, it
+ * sleeps the next times, twice as many as before. Only where the request
+ * took as little: a client that waited for a disk is asleep itself. All readers
+ * together keep half of the cores awake at most.
+ */
+#define PROMPT_NS (50 * 1000)
+#define PROMPT_TIMES 16
+#define PROMPT_TIMES_MAX 4096
+
+static int n_awake; /* atomic */
+
+static int awake_max(void)
+{
+    static int max = -1; /* atomic */
+    int n = __atomic_load_n(&max, __ATOMIC_RELAXED);
+    cpu_set_t set;
+
+    if (n < 0) {
+        n = sched_getaffinity(0, sizeof(set), &set) < 0 ? 0
+                                                        : CPU_COUNT(&set) / 2;
+        __atomic_store_n(&max, n, __ATOMIC_RELAXED);
+    }
+    return n;
+}
+
+/* Then stop_waiting_awake(). */
+static bool wait_awake(struct net_stream *s, int64_t now)
+{
+    if (s->n_prompt < PROMPT_TIMES + s->n_more ||
+        now - s->heard_ns >= PROMPT_NS)
+        return false;
+    if (__atomic_add_fetch(&n_awake, 1, __ATOMIC_RELAXED) <= awake_max())
+        return true;
+    __atomic_sub_fetch(&n_awake, 1, __ATOMIC_RELAXED);
+    return false;
+}
+
+static void stop_waiting_awake(struct net_stream *s, bool in_vain)
+{
+    __atomic_sub_fetch(&n_awake, 1, __ATOMIC_RELAXED);
+    if (!in_vain)
+        s->n_more /= 2;
+    else if (s->n_more < PROMPT_TIMES_MAX / 4)
+        s->n_more = 2 * s->n_more + PROMPT_TIMES;
+}
+
+static bool is_awake_still(int64_t began)
+{
+    sched_yield();
+    return sys_mono_ns() - began < PROMPT_NS;
+}
+
+static void heard(struct net_stream *s, int64_t began)
+{
+    s->heard_ns = sys_mono_ns();
+    if (s->heard_ns - began >= PROMPT_NS)
+        s->n_prompt = 0;
+    else if (s->n_prompt < PROMPT_TIMES_MAX)
+        s->n_prompt++;
+}
+
+int net_poll(struct net_stream *s, struct pollfd *p, int n, int ms)
+{
+    int64_t began = sys_mono_ns();
+    int r = 0;
+
+    if (ms != 0 && wait_awake(s, began)) {
+        do
+            r = poll(p, (nfds_t)n, 0);
+        while (r == 0 && is_awake_still(began));
+        stop_waiting_awake(s, r == 0);
+    }
+    if (r == 0)
+        r = poll(p, (nfds_t)n, ms);
+    heard(s, began);
+    return r;
+}
+
+/* recv(2), waiting. */
+static ssize_t receive(struct net_stream *s, void *p, size_t n)
+{
+    int64_t began = sys_mono_ns();
+    bool none = true;
+    ssize_t r = -1;
+
+    if (wait_awake(s, began)) {
+        do {
+            r = recv(s->fd, p, n, MSG_DONTWAIT);
+            none = r < 0 && net_would_block(errno);
+        } while (none && is_awake_still(began));
+        stop_waiting_awake(s, none);
+    }
+    if (none)
+        r = recv(s->fd, p, n, 0);
+    heard(s, began);
+    return r;
+}
+
 ssize_t net_raw_read(struct net_stream *s, void *p, size_t n,
                      int64_t deadline_ns)
 {
     for (;;) {
-        ssize_t r = recv(s->fd, p, n, deadline_ns ? MSG_DONTWAIT : 0);
+        ssize_t r =
+            deadline_ns ? recv(s->fd, p, n, MSG_DONTWAIT) : receive(s, p, n);
 
         if (r >= 0)
             return r;

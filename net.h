@@ -12,6 +12,7 @@
 #include "buf.h"
 #include "url.h"
 
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/types.h>
 #include <sys/uio.h>
@@ -41,6 +42,8 @@ bool net_buffered(struct net_stream *s);
 /* Look at the socket's own bytes, without waiting or taking them: before TLS.
  * Bytes, 0 at the end, NET_ETIMEOUT if there are none, or NET_EIO. */
 ssize_t net_peek(struct net_stream *s, void *p, size_t n);
+/* poll(2), for the reader of s: awake for a moment if its peer is prompt. */
+int net_poll(struct net_stream *s, struct pollfd *p, int n, int ms);
 /* Wait until net_read() has something to say: 0, or NET_E*. */
 int net_wait_readable(struct net_stream *s, int64_t deadline_ns);
 /* All of it, or NET_E* with errno set. Never raises SIGPIPE. */

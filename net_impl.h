@@ -34,6 +34,9 @@ struct net_stream {
     char peer[NET_NAME_MAX];
     const struct net_layer *layer; /* NULL: the socket's bytes are the stream */
     struct nettls *tls;            /* the layer's */
+    int64_t heard_ns;              /* the reader's: when a wait ended */
+    int n_prompt; /* likewise; the times of late that the peer was prompt */
+    int n_more;   /* likewise; beyond the usual, before it waits awake again */
 };
 
 /* Wait for events on fd: 0, or NET_ETIMEOUT, or NET_EIO. */

@@ -326,6 +326,16 @@ static char *get_all(int fd)
     return buf_steal(&b);
 }
 
+/* This process's CPU time. */
+static int64_t cpu_us(void)
+{
+    struct rusage u;
+
+    getrusage(RUSAGE_SELF, &u);
+    return (u.ru_utime.tv_sec + u.ru_stime.tv_sec) * 1000000LL +
+           u.ru_utime.tv_usec + u.ru_stime.tv_usec;
+}
+
 /* Bytes until text has come; false if it does not. */
 static bool get_until(int fd, const char *text)
 {
@@ -779,6 +789,26 @@ static void test_quiet(void)
     stop(1000);
 }
 
+/* A client that sends one request after the other is waited for awake, but not
+ * any longer when it falls silent. */
+static void test_prompt(void)
+{
+    int64_t before;
+    int fd;
+
+    start((struct http_server_options){.idle_ms = 5000});
+    fd = dial();
+    for (int i = 0; i < 500; i++) {
+        put(fd, "GET /size?1 HTTP/1.1\r\n" H "\r\n");
+        CHECK(get_until(fd, "\r\n\r\na"));
+    }
+    before = cpu_us();
+    sys_sleep_ms(300);
+    CHECK(cpu_us() - before < 100000);
+    close(fd);
+    stop(1000);
+}
+
 static void test_hang_up(void)
 {
     int fd[3];
@@ -1035,9 +1065,8 @@ static void test_budget(void)
 static void test_no_descriptors(void)
 {
     struct rlimit was, low;
-    struct rusage before, after;
     int spare[512], n = 0, fd;
-    int64_t us;
+    int64_t before;
 
     start((struct http_server_options){0});
     CHECK(getrlimit(RLIMIT_NOFILE, &was) == 0);
@@ -1052,15 +1081,9 @@ static void test_no_descriptors(void)
 
     fd = dial();
     put(fd, LAST);
-    getrusage(RUSAGE_SELF, &before);
+    before = cpu_us();
     sys_sleep_ms(150);
-    getrusage(RUSAGE_SELF, &after);
-    us = (after.ru_utime.tv_sec - before.ru_utime.tv_sec +
-          after.ru_stime.tv_sec - before.ru_stime.tv_sec) *
-             1000000LL +
-         after.ru_utime.tv_usec - before.ru_utime.tv_usec +
-         after.ru_stime.tv_usec - before.ru_stime.tv_usec;
-    CHECK(us < 50000);
+    CHECK(cpu_us() - before < 50000);
     if (n > 0)
         close(spare[--n]);
     CHECK(get_until(fd, "Content-Length: 0\r\n" CLOSE "\r\n"));
@@ -1549,6 +1572,7 @@ int main(void)
     test_deferred();
     test_timeouts();
     test_quiet();
+    test_prompt();
     test_hang_up();
     test_stop();
     test_stop_cuts();
