@@ -124,21 +124,25 @@ bool str_hex_to_u64(struct str s, uint64_t *out)
     if (s.n == 0 || s.n > 16)
         return false;
     for (size_t i = 0; i < s.n; i++) {
-        char c = s.p[i];
-        unsigned d;
+        int d = hex_digit(s.p[i]);
 
-        if (c >= '0' && c <= '9')
-            d = (unsigned)(c - '0');
-        else if (c >= 'a' && c <= 'f')
-            d = (unsigned)(c - 'a') + 10;
-        else if (c >= 'A' && c <= 'F')
-            d = (unsigned)(c - 'A') + 10;
-        else
+        if (d < 0)
             return false;
-        v = v << 4 | d;
+        v = v << 4 | (unsigned)d;
     }
     *out = v;
     return true;
+}
+
+int hex_digit(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    if (c >= 'A' && c <= 'F')
+        return c - 'A' + 10;
+    return -1;
 }
 
 /* --- buf ---------------------------------------------------------------- */
@@ -204,6 +208,29 @@ void buf_add_u64(struct buf *b, uint64_t v)
         digits[--i] = (char)('0' + v % 10);
     while (v /= 10);
     buf_add(b, digits + i, sizeof(digits) - i);
+}
+
+void buf_add_utf8(struct buf *b, uint32_t c)
+{
+    uint8_t out[4];
+    size_t n = 0;
+
+    if (c < 0x80) {
+        out[n++] = (uint8_t)c;
+    } else if (c < 0x800) {
+        out[n++] = (uint8_t)(0xc0 | c >> 6);
+        out[n++] = (uint8_t)(0x80 | (c & 0x3f));
+    } else if (c < 0x10000) {
+        out[n++] = (uint8_t)(0xe0 | c >> 12);
+        out[n++] = (uint8_t)(0x80 | (c >> 6 & 0x3f));
+        out[n++] = (uint8_t)(0x80 | (c & 0x3f));
+    } else {
+        out[n++] = (uint8_t)(0xf0 | c >> 18);
+        out[n++] = (uint8_t)(0x80 | (c >> 12 & 0x3f));
+        out[n++] = (uint8_t)(0x80 | (c >> 6 & 0x3f));
+        out[n++] = (uint8_t)(0x80 | (c & 0x3f));
+    }
+    buf_add(b, out, n);
 }
 
 void buf_consume(struct buf *b, size_t n)

@@ -105,6 +105,7 @@ static inline bool str_cut(struct str *s, char sep, struct str *head)
 bool str_to_u64(struct str s, uint64_t *out);
 bool str_to_i64(struct str s, int64_t *out); /* with an optional sign */
 bool str_hex_to_u64(struct str s, uint64_t *out);
+int hex_digit(char c); /* 0 to 15, of either case; -1 */
 
 /* --- buf: owned, growable bytes. {0} is an empty buffer. ---------------- */
 
@@ -163,9 +164,11 @@ static inline struct str buf_str(const struct buf *b) /* borrowed */
 void buf_printf(struct buf *b, const char *fmt, ...) PRINTF(2, 3);
 void buf_vprintf(struct buf *b, const char *fmt, va_list ap);
 void buf_add_u64(struct buf *b, uint64_t v); /* decimal digits */
-void buf_consume(struct buf *b, size_t n);   /* drops n bytes at the front */
-const char *buf_z(struct buf *b); /* adds a NUL beyond len; borrowed */
-char *buf_steal(struct buf *b);   /* returns owned, NUL-terminated */
+/* The UTF-8 of a code point up to U+10FFFF (RFC 3629). */
+void buf_add_utf8(struct buf *b, uint32_t c);
+void buf_consume(struct buf *b, size_t n); /* drops n bytes at the front */
+const char *buf_z(struct buf *b);          /* adds a NUL beyond len; borrowed */
+char *buf_steal(struct buf *b);            /* returns owned, NUL-terminated */
 
 /* Fixed-width integers, whatever the machine's byte order. */
 static inline uint32_t get_u32le(const uint8_t *p)

@@ -16,17 +16,6 @@
 
 /* --- Go's quoted strings. --------------------------------------------------------- */
 
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
-
 /* n digits of a base from p[0..len). */
 static bool read_digits(const char *p, size_t len, size_t n, int base,
                         uint32_t *out)
@@ -46,25 +35,12 @@ static bool read_digits(const char *p, size_t len, size_t n, int base,
     return true;
 }
 
-static bool add_utf8(struct buf *b, uint32_t r)
+/* False for what is no character of Unicode. */
+static bool add_char(struct buf *b, uint32_t r)
 {
     if (r > 0x10ffff || (r >= 0xd800 && r < 0xe000))
         return false;
-    if (r < 0x80) {
-        buf_addc(b, (char)r);
-    } else if (r < 0x800) {
-        buf_addc(b, (char)(0xc0 | r >> 6));
-        buf_addc(b, (char)(0x80 | (r & 0x3f)));
-    } else if (r < 0x10000) {
-        buf_addc(b, (char)(0xe0 | r >> 12));
-        buf_addc(b, (char)(0x80 | (r >> 6 & 0x3f)));
-        buf_addc(b, (char)(0x80 | (r & 0x3f)));
-    } else {
-        buf_addc(b, (char)(0xf0 | r >> 18));
-        buf_addc(b, (char)(0x80 | (r >> 12 & 0x3f)));
-        buf_addc(b, (char)(0x80 | (r >> 6 & 0x3f)));
-        buf_addc(b, (char)(0x80 | (r & 0x3f)));
-    }
+    buf_add_utf8(b, r);
     return true;
 }
 
@@ -90,9 +66,9 @@ static size_t unescape(const char *p, size_t n, char quote, struct buf *out)
         return 3;
     }
     if (p[0] == 'u' && read_digits(p + 1, n - 1, 4, 16, &v))
-        return add_utf8(out, v) ? 5 : 0;
+        return add_char(out, v) ? 5 : 0;
     if (p[0] == 'U' && read_digits(p + 1, n - 1, 8, 16, &v))
-        return add_utf8(out, v) ? 9 : 0;
+        return add_char(out, v) ? 9 : 0;
     if (read_digits(p, n, 3, 8, &v) && v < 256) {
         buf_addc(out, (char)v);
         return 3;

@@ -238,15 +238,6 @@ void grpc_encode_message(struct buf *out, struct str s)
     }
 }
 
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
 void grpc_decode_message(struct buf *out, struct str s)
 {
     for (size_t i = 0; i < s.n; i++) {

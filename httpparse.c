@@ -58,17 +58,6 @@ static bool all_in_set(int set, struct str s)
     return true;
 }
 
-static int hex_digit(uint8_t c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
-
 /* Does a comma list hold this token? */
 static bool has_token(struct str list, const char *token)
 {
@@ -213,8 +202,7 @@ static bool has_good_escapes(struct str s)
     struct str plain;
 
     while (str_cut(&s, '%', &plain))
-        if (s.n < 2 || hex_digit((uint8_t)s.p[0]) < 0 ||
-            hex_digit((uint8_t)s.p[1]) < 0)
+        if (s.n < 2 || hex_digit(s.p[0]) < 0 || hex_digit(s.p[1]) < 0)
             return false;
     return true;
 }
@@ -484,7 +472,7 @@ static const char bad_chunk[] = "malformed chunked encoding";
 /* A character of the size line. The next state, or -1. */
 static int size_byte(struct http_chunks *c, uint8_t b, const char **why)
 {
-    int digit = hex_digit(b);
+    int digit = hex_digit((char)b);
 
     *why = bad_chunk;
     if (b == '\n')

@@ -119,29 +119,6 @@ static size_t utf8_len(const uint8_t *p, size_t n)
     return len;
 }
 
-static void add_utf8(struct buf *b, uint32_t c)
-{
-    uint8_t out[4];
-    size_t n = 0;
-
-    if (c < 0x80) {
-        out[n++] = (uint8_t)c;
-    } else if (c < 0x800) {
-        out[n++] = (uint8_t)(0xc0 | c >> 6);
-        out[n++] = (uint8_t)(0x80 | (c & 0x3f));
-    } else if (c < 0x10000) {
-        out[n++] = (uint8_t)(0xe0 | c >> 12);
-        out[n++] = (uint8_t)(0x80 | (c >> 6 & 0x3f));
-        out[n++] = (uint8_t)(0x80 | (c & 0x3f));
-    } else {
-        out[n++] = (uint8_t)(0xf0 | c >> 18);
-        out[n++] = (uint8_t)(0x80 | (c >> 12 & 0x3f));
-        out[n++] = (uint8_t)(0x80 | (c >> 6 & 0x3f));
-        out[n++] = (uint8_t)(0x80 | (c & 0x3f));
-    }
-    buf_add(b, out, n);
-}
-
 /* --- The tokenizer. ------------------------------------------------------ */
 
 static int read_name(struct json_reader *r, struct str *text);
@@ -440,19 +417,19 @@ static int read_unicode(struct json_reader *r)
         return fail_hex(r);
     r->at += 4;
     if (c < 0xd800 || c > 0xdfff) {
-        add_utf8(&r->text, (uint32_t)c);
+        buf_add_utf8(&r->text, (uint32_t)c);
         return 0;
     }
     if (c < 0xdc00 && r->n - r->at >= 6 && r->p[r->at] == '\\' &&
         r->p[r->at + 1] == 'u')
         low = hex4(r->p + r->at + 2, 4);
     if (low < 0xdc00 || low > 0xdfff) {
-        add_utf8(&r->text, 0xfffd); /* a surrogate without its partner */
+        buf_add_utf8(&r->text, 0xfffd); /* a surrogate without its partner */
         return 0;
     }
     r->at += 6;
     c = 0x10000 + (c - 0xd800) * 0x400 + (low - 0xdc00);
-    add_utf8(&r->text, (uint32_t)c);
+    buf_add_utf8(&r->text, (uint32_t)c);
     return 0;
 }
 
@@ -528,7 +505,7 @@ static int read_string(struct json_reader *r, struct str *text)
             if (rc < 0)
                 return rc;
         } else if (r->p[end] >= 0x80) {
-            add_utf8(&r->text, 0xfffd);
+            buf_add_utf8(&r->text, 0xfffd);
             r->at++;
         } else {
             return fail_char(r, "in string literal");

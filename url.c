@@ -42,17 +42,6 @@ static bool has_char(struct str s, char c)
     return s.n && memchr(s.p, c, s.n);
 }
 
-static int hex_value(char c)
-{
-    if (is_digit(c))
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
-
 /* --- Percent-encoding. -------------------------------------------------- */
 
 static int bad_escape(struct str s, size_t i, struct err *e)
@@ -70,8 +59,8 @@ static int escape_at(struct str s, size_t i)
 
     if (s.n - i < 3)
         return -1;
-    hi = hex_value(s.p[i + 1]);
-    lo = hex_value(s.p[i + 2]);
+    hi = hex_digit(s.p[i + 1]);
+    lo = hex_digit(s.p[i + 2]);
     return hi < 0 || lo < 0 ? -1 : hi * 16 + lo;
 }
 

@@ -334,26 +334,6 @@ static int plain_more(struct yaml *y, int parent, struct buf *text,
 
 /* --- Quoted scalars. ---------------------------------------------------- */
 
-static void add_utf8(struct buf *b, uint32_t c)
-{
-    if (c < 0x80) {
-        buf_addc(b, (char)c);
-        return;
-    }
-    if (c < 0x800) {
-        buf_addc(b, (char)(0xc0 | c >> 6));
-    } else {
-        if (c < 0x10000) {
-            buf_addc(b, (char)(0xe0 | c >> 12));
-        } else {
-            buf_addc(b, (char)(0xf0 | c >> 18));
-            buf_addc(b, (char)(0x80 | (c >> 12 & 63)));
-        }
-        buf_addc(b, (char)(0x80 | (c >> 6 & 63)));
-    }
-    buf_addc(b, (char)(0x80 | (c & 63)));
-}
-
 /* \x41, \u20ac, \U0001f600: y stands at the first of n digits. */
 static int hex_escape(struct yaml *y, struct buf *text, size_t n)
 {
@@ -363,7 +343,7 @@ static int hex_escape(struct yaml *y, struct buf *text, size_t n)
         return fail(y, y->line, "did not find expected hexdecimal number");
     if (c > 0x10ffff || (c >= 0xd800 && c <= 0xdfff))
         return fail(y, y->line, "found invalid Unicode character escape code");
-    add_utf8(text, (uint32_t)c);
+    buf_add_utf8(text, (uint32_t)c);
     y->i += n;
     return 0;
 }
@@ -385,16 +365,16 @@ static int escape(struct yaml *y, struct buf *text)
         buf_addc(text, c);
         return 0;
     case 'N':
-        add_utf8(text, 0x85);
+        buf_add_utf8(text, 0x85);
         return 0;
     case '_':
-        add_utf8(text, 0xa0);
+        buf_add_utf8(text, 0xa0);
         return 0;
     case 'L':
-        add_utf8(text, 0x2028);
+        buf_add_utf8(text, 0x2028);
         return 0;
     case 'P':
-        add_utf8(text, 0x2029);
+        buf_add_utf8(text, 0x2029);
         return 0;
     case 'x':
         return hex_escape(y, text, 2);
