@@ -501,12 +501,12 @@ static void append_member(struct boot *b, enum raft_conf_change_type type,
                           uint64_t id, const struct url_list *urls,
                           int is_promote)
 {
-    struct member m = {.id = id, .name = "", .n_peer_urls = urls->n};
+    struct member m = {.id = id,
+                       .name = "",
+                       .peer_urls = url_list_texts(urls),
+                       .n_peer_urls = urls->n};
     struct buf json = {0};
 
-    m.peer_urls = xcalloc(urls->n, sizeof(*m.peer_urls));
-    for (size_t i = 0; i < urls->n; i++)
-        m.peer_urls[i] = urls->urls[i].raw;
     member_json(&json, &m, is_promote);
     append_conf_change(b, type, id, buf_str(&json));
     buf_release(&json);
@@ -684,16 +684,6 @@ static int force_new_cluster(const struct config *c, struct boot *b,
 
 /* --- A new member. ------------------------------------------------------ */
 
-static bool same_peer_urls(const struct member *a, const struct member *b)
-{
-    if (a->n_peer_urls != b->n_peer_urls)
-        return false;
-    for (size_t i = 0; i < a->n_peer_urls; i++)
-        if (strcmp(a->peer_urls[i], b->peer_urls[i]) != 0)
-            return false;
-    return true;
-}
-
 /* "etcdctl --endpoints URL recover rejoin ...", as far as it can be told. */
 static char *rejoin_command(const struct config *c, uint64_t self,
                             const struct member *m, size_t n)
@@ -719,7 +709,8 @@ static int check_never_ran(const struct config *c, const struct member *self,
         char *command;
 
         if (theirs[i].n_client_urls == 0 ||
-            (theirs[i].id != self->id && !same_peer_urls(&theirs[i], self)))
+            (theirs[i].id != self->id &&
+             !member_same_peer_urls(&theirs[i], self)))
             continue;
         command = rejoin_command(c, theirs[i].id, theirs, n);
         err_set(e, -1,
@@ -749,7 +740,7 @@ static int check_cluster_is_new(const struct config *c, const struct boot *b,
         return -1;
     for (size_t i = 0; i < n; i++) {
         listed |= theirs[i].id == self->id;
-        if (theirs[i].id != self->id && same_peer_urls(&theirs[i], self))
+        if (theirs[i].id != self->id && member_same_peer_urls(&theirs[i], self))
             return err_set(e, -1,
                            "a running cluster has this member, with the id "
                            "%" PRIx64 " and not %" PRIx64 ": to join it, start "
@@ -1025,6 +1016,19 @@ int boot_load(const struct config *c, struct boot *out, struct err *e)
     }
     *out = b;
     return 0;
+}
+
+struct raft_initial boot_raft_initial(const struct boot *b)
+{
+    return (struct raft_initial){
+        .hard_state = b->contents.hard_state,
+        .conf_state = b->snapshot.conf_state,
+        .snapshot_index = b->snapshot.index,
+        .snapshot_term = b->snapshot.term,
+        .applied = b->snapshot.index,
+        .entries = b->contents.entries,
+        .n_entries = b->contents.n_entries,
+    };
 }
 
 void boot_release(struct boot *b)

@@ -31,6 +31,8 @@ struct boot {
  * *out is released.
  */
 int boot_load(const struct config *config, struct boot *out, struct err *e);
+/* What raft begins with; borrowed from b. */
+struct raft_initial boot_raft_initial(const struct boot *b);
 /* What a v3 state is made with. */
 struct v3_config boot_v3_config(const struct config *c);
 /* Everything that was not taken away (set to NULL) by then. */

@@ -118,6 +118,16 @@ void members_free(struct member *m, size_t n)
     free(m);
 }
 
+bool member_same_peer_urls(const struct member *a, const struct member *b)
+{
+    if (a->n_peer_urls != b->n_peer_urls)
+        return false;
+    for (size_t i = 0; i < a->n_peer_urls; i++)
+        if (strcmp(a->peer_urls[i], b->peer_urls[i]) != 0)
+            return false;
+    return true;
+}
+
 static struct member *members_dup(const struct member *m, size_t n)
 {
     struct member *out;
@@ -854,9 +864,7 @@ int cluster_check_local(const struct cluster *c, const char *name,
                        "couldn't find local name \"%s\" in the initial "
                        "cluster configuration",
                        name);
-    urls = xcalloc(advertised->n, sizeof(*urls));
-    for (size_t i = 0; i < advertised->n; i++)
-        urls[i] = advertised->urls[i].raw;
+    urls = url_list_texts(advertised);
     if (!same_urls(urls, advertised->n, m.peer_urls, m.n_peer_urls, &why)) {
         explain_local(&m, urls, advertised->n, why.msg, e);
         rc = CLUSTER_EINVAL;

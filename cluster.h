@@ -42,6 +42,7 @@ struct member {
 void member_release(struct member *m);
 void member_copy(struct member *dst, const struct member *src);
 void members_free(struct member *m, size_t n);
+bool member_same_peer_urls(const struct member *a, const struct member *b);
 
 /* First 8 bytes of SHA-1(sorted URLs + token [+ decimal unix seconds]). */
 uint64_t member_id(const struct url_list *peer_urls, const char *token,

@@ -203,10 +203,8 @@ int server_add_member(struct server *s, const struct url_list *peer_urls,
     if (rc < 0)
         return rc;
     m.id = member_id(peer_urls, "", &now_s);
+    m.peer_urls = url_list_texts(peer_urls);
     m.n_peer_urls = peer_urls->n;
-    m.peer_urls = xcalloc(peer_urls->n, sizeof(*m.peer_urls));
-    for (size_t i = 0; i < peer_urls->n; i++)
-        m.peer_urls[i] = peer_urls->urls[i].raw;
     member_json(&json, &m, 0);
     rc = propose_change(s, learner ? RAFT_ADD_LEARNER_NODE : RAFT_ADD_NODE,
                         m.id, buf_str(&json));
@@ -250,10 +248,8 @@ int server_update_member(struct server *s, uint64_t id,
         m.is_learner = now.is_learner; /* the change replaces that too */
         member_release(&now);
     }
+    m.peer_urls = url_list_texts(peer_urls);
     m.n_peer_urls = peer_urls->n;
-    m.peer_urls = xcalloc(peer_urls->n, sizeof(*m.peer_urls));
-    for (size_t i = 0; i < peer_urls->n; i++)
-        m.peer_urls[i] = peer_urls->urls[i].raw;
     member_json(&json, &m, -1);
     rc = propose_change(s, RAFT_UPDATE_NODE, id, buf_str(&json));
     free(m.peer_urls);
@@ -416,22 +412,12 @@ void reconf_hand_over(struct server *s)
 
 /* --- The monitor thread. ------------------------------------------------ */
 
-static bool same_urls(const struct member *a, const struct member *b)
-{
-    if (a->n_peer_urls != b->n_peer_urls)
-        return false;
-    for (size_t i = 0; i < a->n_peer_urls; i++)
-        if (strcmp(a->peer_urls[i], b->peer_urls[i]) != 0)
-            return false;
-    return true;
-}
-
 static void follow_peer(struct server *s, const struct member *m)
 {
     for (size_t i = 0; i < s->n_peers; i++) {
         if (s->peers[i].id != m->id)
             continue;
-        if (!same_urls(&s->peers[i], m)) {
+        if (!member_same_peer_urls(&s->peers[i], m)) {
             member_release(&s->peers[i]);
             member_copy(&s->peers[i], m);
             transport_update_peer(s->transport, m->id,

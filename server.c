@@ -1024,15 +1024,7 @@ static int start_raft(struct server *s, struct boot *b, struct err *e)
         .inflight_max = 512,
         .uncommitted_bytes_max = 1024u * 1024 * 1024,
     };
-    struct raft_initial init = {
-        .hard_state = b->contents.hard_state,
-        .conf_state = b->snapshot.conf_state,
-        .snapshot_index = b->snapshot.index,
-        .snapshot_term = b->snapshot.term,
-        .applied = b->snapshot.index,
-        .entries = b->contents.entries,
-        .n_entries = b->contents.n_entries,
-    };
+    struct raft_initial init = boot_raft_initial(b);
 
     if (sizeof(size_t) == 4)
         rc.uncommitted_bytes_max = 128u * 1024 * 1024;

@@ -503,6 +503,15 @@ void url_list_release(struct url_list *l)
     *l = (struct url_list){0};
 }
 
+char **url_list_texts(const struct url_list *l)
+{
+    char **texts = xcalloc(l->n, sizeof(*texts));
+
+    for (size_t i = 0; i < l->n; i++)
+        texts[i] = l->urls[i].raw;
+    return texts;
+}
+
 void url_list_print(struct buf *b, const struct url_list *l, const char *sep)
 {
     for (size_t i = 0; i < l->n; i++) {

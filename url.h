@@ -39,6 +39,8 @@ int url_list_parse(struct str s, struct url_list *out, struct err *e);
 int url_list_of(const struct str *s, size_t n, struct url_list *out,
                 struct err *e);
 void url_list_release(struct url_list *l);
+/* What is raw of each, borrowed, in an array that the caller frees. */
+char **url_list_texts(const struct url_list *l);
 /* "http://a:1,http://b:2", appended. */
 void url_list_print(struct buf *b, const struct url_list *l, const char *sep);
 

@@ -103,15 +103,7 @@ static struct outcome settle(struct boot *b)
                              .election_ticks = 10,
                              .heartbeat_ticks = 1,
                              .msg_bytes_max = 1 << 20};
-    struct raft_initial init = {
-        .hard_state = b->contents.hard_state,
-        .conf_state = b->snapshot.conf_state,
-        .snapshot_index = b->snapshot.index,
-        .snapshot_term = b->snapshot.term,
-        .applied = b->snapshot.index,
-        .entries = b->contents.entries,
-        .n_entries = b->contents.n_entries,
-    };
+    struct raft_initial init = boot_raft_initial(b);
     struct outcome o = {.last = b->snapshot.index + b->contents.n_entries,
                         .term = b->contents.hard_state.term};
     struct cluster *c = b->fresh ? cluster_new() : cluster_copy(b->cluster);
