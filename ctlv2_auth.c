@@ -40,15 +40,34 @@ static int auth_tell(struct ctl *c, const char *method, const char *path,
     return rc;
 }
 
+/* The first request of a command. */
 static int auth_get(struct ctl *c, const char *path, struct json **out)
 {
     struct ctl_answer a = {0};
     struct err e;
-    int rc = auth_do(c, "GET", path, NULL, &a);
+    int rc = auth_connect(c);
 
+    if (rc == 0)
+        rc = auth_do(c, "GET", path, NULL, &a);
     if (rc == 0 && json_parse(a.body.data, a.body.len, out, &e) != 0)
         rc = ctl_say("%s", e.msg);
     ctl_answer_release(&a);
+    return rc;
+}
+
+/* A command that is one request about its argument: "User u updated", it says
+ * when that is done. Takes path. */
+static int change_named(struct ctl *c, const char *method, char *path,
+                        const struct buf *body, const char *what,
+                        const char *done)
+{
+    int rc = auth_connect(c);
+
+    if (rc == 0)
+        rc = auth_tell(c, method, path, body);
+    if (rc == 0)
+        printf("%s %s %s\n", what, c->args[0], done);
+    free(path);
     return rc;
 }
 
@@ -171,9 +190,7 @@ int ctlv2_user_get(struct ctl *c)
     if (c->n_args != 1)
         return need_user();
     path = user_path(c->args[0]);
-    rc = auth_connect(c);
-    if (rc == 0)
-        rc = auth_get(c, path, &user);
+    rc = auth_get(c, path, &user);
     if (rc == 0) {
         const struct json *roles = json_get(user, "roles");
         struct str name = json_text(json_get(user, "user"), "");
@@ -199,9 +216,7 @@ int ctlv2_user_list(struct ctl *c)
 
     if (c->n_args > 0)
         return ctl_say("No arguments accepted");
-    rc = auth_connect(c);
-    if (rc == 0)
-        rc = auth_get(c, "/v2/auth/users", &users);
+    rc = auth_get(c, "/v2/auth/users", &users);
     if (rc == 0)
         print_names(json_get(users, "users"), "user");
     json_free(users);
@@ -210,19 +225,10 @@ int ctlv2_user_list(struct ctl *c)
 
 int ctlv2_user_remove(struct ctl *c)
 {
-    char *path;
-    int rc;
-
     if (c->n_args != 1)
         return need_user();
-    path = user_path(c->args[0]);
-    rc = auth_connect(c);
-    if (rc == 0)
-        rc = auth_tell(c, "DELETE", path, NULL);
-    if (rc == 0)
-        printf("User %s removed\n", c->args[0]);
-    free(path);
-    return rc;
+    return change_named(c, "DELETE", user_path(c->args[0]), NULL, "User",
+                        "removed");
 }
 
 /* {"user":NAME,"roles":null,"grant":["a","b"]}, or "revoke". */
@@ -231,7 +237,6 @@ static int change_user(struct ctl *c, const char *change)
     const char *roles = ctl_string(c, "roles", "");
     struct str list = str_of(roles), role;
     struct buf b = {0};
-    char *path;
     int rc;
 
     if (roles[0] == '\0')
@@ -247,13 +252,7 @@ static int change_user(struct ctl *c, const char *change)
         json_add_string(&b, role);
         buf_adds(&b, more ? "," : "]}");
     }
-    path = user_path(c->args[0]);
-    rc = auth_connect(c);
-    if (rc == 0)
-        rc = auth_tell(c, "PUT", path, &b);
-    if (rc == 0)
-        printf("User %s updated\n", c->args[0]);
-    free(path);
+    rc = change_named(c, "PUT", user_path(c->args[0]), &b, "User", "updated");
     buf_release(&b);
     return rc;
 }
@@ -363,9 +362,7 @@ int ctlv2_role_get(struct ctl *c)
     if (c->n_args != 1)
         return need_role();
     path = role_path(c->args[0]);
-    rc = auth_connect(c);
-    if (rc == 0)
-        rc = auth_get(c, path, &role);
+    rc = auth_get(c, path, &role);
     if (rc == 0) {
         const struct json *kv = json_get(json_get(role, "permissions"), "kv");
         struct str name = json_text(json_get(role, "role"), "");
@@ -409,19 +406,10 @@ int ctlv2_role_list(struct ctl *c)
 
 int ctlv2_role_remove(struct ctl *c)
 {
-    char *path;
-    int rc;
-
     if (c->n_args != 1)
         return need_role();
-    path = role_path(c->args[0]);
-    rc = auth_connect(c);
-    if (rc == 0)
-        rc = auth_tell(c, "DELETE", path, NULL);
-    if (rc == 0)
-        printf("Role %s removed\n", c->args[0]);
-    free(path);
-    return rc;
+    return change_named(c, "DELETE", role_path(c->args[0]), NULL, "Role",
+                        "removed");
 }
 
 /* --path and exactly one kind of access. */
@@ -467,9 +455,7 @@ static int change_role(struct ctl *c, const char *change)
     add_permissions(&b, change, pattern, both || ctl_bool(c, "read"),
                     both || ctl_bool(c, "write"));
     buf_addc(&b, '}');
-    rc = auth_connect(c);
-    if (rc == 0)
-        rc = auth_get(c, path, &role);
+    rc = auth_get(c, path, &role);
     if (rc == 0)
         rc = auth_tell(c, "PUT", path, &b);
     if (rc == 0)

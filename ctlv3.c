@@ -8,7 +8,6 @@
  */
 #include "ctlv3line.h"
 
-#include "config.h"
 #include "ctlsnapshot.h"
 
 #include <stdio.h>
@@ -439,8 +438,6 @@ static const struct ctlv3_verb check_verbs[] = {
     {0},
 };
 
-static int print_version(struct ctl *c);
-
 static const struct ctlv3_verb verbs[] = {
     {.name = "alarm",
      .summary = "Alarm related commands",
@@ -526,7 +523,7 @@ static const struct ctlv3_verb verbs[] = {
      "Txn processes all the requests in one transaction",
      txn_options},
     {.name = "user", .summary = "User related commands", .verbs = user_verbs},
-    {.name = "version", print_version, NULL, "Prints the version of etcdctl"},
+    {.name = "version", ctlv3_version, NULL, "Prints the version of etcdctl"},
     {.name = "watch",
      ctlv3_watch,
      "[options] [key or prefix] [range_end] [--] [exec-command arg1 arg2 ...]",
@@ -534,17 +531,6 @@ static const struct ctlv3_verb verbs[] = {
      watch_options},
     {0},
 };
-
-static int print_version(struct ctl *c)
-{
-    const char *version = ETCD_VERSION;
-    const char *patch = strrchr(version, '.');
-
-    (void)c;
-    printf("etcdctl version: %s\nAPI version: %.*s\n", version,
-           (int)(patch - version), version);
-    return 0;
-}
 
 /* --- The program. ------------------------------------------------------- */
 

@@ -193,9 +193,9 @@ static int clean_up(struct ctl *c, const char *prefix)
     return rc;
 }
 
-/* --- Perf. -------------------------------------------------------------------------------- */
+/* --- Loads. ------------------------------------------------------------------------ */
 
-/* Loads by name: s, m, l, xl and what they are also called. */
+/* By name: s, m, l, xl and what they are also called. */
 static int load_of(const char *name)
 {
     static const char *const names[][3] = {{"s", "small", NULL},
@@ -211,6 +211,19 @@ static int load_of(const char *name)
     }
     return -1;
 }
+
+/* The one that is asked for, once its keys' prefix is seen to be free. */
+static int choose_load(struct ctl *c, const char *prefix, int *which)
+{
+    const char *name = ctl_string(c, "load", "s");
+
+    *which = load_of(name);
+    if (*which < 0)
+        return ctlv3_fail(CTLV3_BAD_FEATURE, "unknown load option %s", name);
+    return check_empty(c, prefix);
+}
+
+/* --- Perf. -------------------------------------------------------------------------------- */
 
 /* There is no libm here: Newton's way. */
 static double square_root(double v)
@@ -269,12 +282,8 @@ int ctlv3_check_perf(struct ctl *c)
     struct load l = {.c = c,
                      .prefix = ctl_string(c, "prefix", "/etcdctl-check-perf/"),
                      .key_size = KEY_SIZE};
-    const char *name = ctl_string(c, "load", "s");
-    int which = load_of(name), rc;
+    int which, rc = choose_load(c, l.prefix, &which);
 
-    if (which < 0)
-        return ctlv3_fail(CTLV3_BAD_FEATURE, "unknown load option %s", name);
-    rc = check_empty(c, l.prefix);
     if (rc != 0)
         return rc;
     l.rate = loads[which].rate;
@@ -335,13 +344,9 @@ int ctlv3_check_datascale(struct ctl *c)
                      .prefix =
                          ctl_string(c, "prefix", "/etcdctl-check-datascale/"),
                      .key_size = KEY_SIZE};
-    const char *name = ctl_string(c, "load", "s");
     uint64_t before, after;
-    int which = load_of(name), rc;
+    int which, rc = choose_load(c, l.prefix, &which);
 
-    if (which < 0)
-        return ctlv3_fail(CTLV3_BAD_FEATURE, "unknown load option %s", name);
-    rc = check_empty(c, l.prefix);
     if (rc != 0)
         return rc;
     l.total = loads[which].total;

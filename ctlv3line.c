@@ -1,5 +1,5 @@
 /*
- * ctlv3line.c - which command, which options, and the help (see the header).
+ * ctlv3line.c - which command, which options, help and version (see the header).
  */
 #include "ctlv3line.h"
 
@@ -414,6 +414,16 @@ static int print_help(const struct place *p)
     print_options("OPTIONS", p->verb ? p->verb->options : NULL);
     print_options(v ? "GLOBAL OPTIONS" : "OPTIONS", p->program->globals);
     buf_release(&b);
+    return 0;
+}
+
+int ctlv3_version(struct ctl *c)
+{
+    const char *version = ETCD_VERSION;
+    const char *patch = strrchr(version, '.');
+
+    printf("%s version: %s\nAPI version: %.*s\n", c->v3->program->name, version,
+           (int)(patch - version), version);
     return 0;
 }
 

@@ -19,6 +19,9 @@ struct ctlv3_verb {
     bool (*is_v2)(const struct ctl *c); /* with ETCDCTL_API unset; NULL: no */
 };
 
+/* `version` of any program. */
+ctlv3_command ctlv3_version;
+
 /* `completion bash`, `completion zsh`, of any program (ctlcomplete.c). */
 extern const struct ctlv3_verb ctlv3_completion_verbs[];
 

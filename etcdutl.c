@@ -5,7 +5,6 @@
 #include "ctlv3line.h"
 
 #include "backend.h"
-#include "config.h"
 #include "ctldata.h"
 #include "ctldb.h"
 #include "ctlsnapshot.h"
@@ -127,17 +126,6 @@ static int utl_backup(struct ctl *c)
 
 /* --- The program. ------------------------------------------------------------------------ */
 
-static int print_version(struct ctl *c)
-{
-    const char *version = ETCD_VERSION;
-    const char *patch = strrchr(version, '.');
-
-    (void)c;
-    printf("etcdutl version: %s\nAPI version: %.*s\n", version,
-           (int)(patch - version), version);
-    return 0;
-}
-
 static const struct ctl_option globals[] = {
     {"write-out", "w", CTL_STRING, "\"simple\"",
      "set the output format (fields, json, protobuf, simple, table)"},
@@ -197,7 +185,7 @@ static const struct ctlv3_verb verbs[] = {
     {.name = "snapshot",
      .summary = "Manages etcd node snapshots",
      .verbs = snapshot_verbs},
-    {.name = "version", print_version, NULL, "Prints the version of etcdutl"},
+    {.name = "version", ctlv3_version, NULL, "Prints the version of etcdutl"},
     {0},
 };
 
