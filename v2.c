@@ -1028,8 +1028,21 @@ static bool is_json(struct http_exchange *x)
     return ok;
 }
 
-/* The request's peer URLs; false: an error has been answered. */
-static bool read_peer_urls(struct http_exchange *x, struct url_list *out)
+/* Members are v3's, too: with its users on they are its root's business, whom
+ * nobody can be here. Answered if not allowed, as etcd does. */
+static bool v3_allows(struct server *s, struct http_exchange *x)
+{
+    enum v3_error e = v3_is_admin(s, &(struct v3_who){STR(""), 0});
+
+    if (e)
+        v2_internal_error(x, v3error_text(e));
+    return e == V3_OK;
+}
+
+/* The peer URLs of a change that is allowed; false: an error has been
+ * answered. */
+static bool read_peer_urls(struct server *s, struct http_exchange *x,
+                           struct url_list *out)
 {
     struct buf body = {0};
     const char *why = "";
@@ -1052,18 +1065,11 @@ static bool read_peer_urls(struct http_exchange *x, struct url_list *out)
     if (rc < 0)
         v2_message(x, 400, "%s", why);
     buf_release(&body);
+    if (rc == 0 && !v3_allows(s, x)) {
+        url_list_release(out);
+        rc = -1;
+    }
     return rc == 0;
-}
-
-/* Members are v3's, too: with its users on they are its root's business, whom
- * nobody can be here. Answered if not allowed, as etcd does. */
-static bool v3_allows(struct server *s, struct http_exchange *x)
-{
-    enum v3_error e = v3_is_admin(s, &(struct v3_who){STR(""), 0});
-
-    if (e)
-        v2_internal_error(x, v3error_text(e));
-    return e == V3_OK;
 }
 
 static void post_member(struct server *s, struct http_exchange *x)
@@ -1072,12 +1078,8 @@ static void post_member(struct server *s, struct http_exchange *x)
     struct member m;
     int rc;
 
-    if (!read_peer_urls(x, &urls))
+    if (!read_peer_urls(s, x, &urls))
         return;
-    if (!v3_allows(s, x)) {
-        url_list_release(&urls);
-        return;
-    }
     rc = server_add_member(s, &urls, false, &m);
     url_list_release(&urls);
     if (rc == CLUSTER_EID_EXISTS || rc == CLUSTER_EURL_EXISTS) {
@@ -1108,12 +1110,8 @@ static void put_member(struct server *s, struct http_exchange *x, uint64_t id)
     struct url_list urls;
     int rc;
 
-    if (!read_peer_urls(x, &urls))
+    if (!read_peer_urls(s, x, &urls))
         return;
-    if (!v3_allows(s, x)) {
-        url_list_release(&urls);
-        return;
-    }
     rc = server_update_member(s, id, &urls);
     url_list_release(&urls);
     if (rc == CLUSTER_EURL_EXISTS)

@@ -37,6 +37,21 @@ static void reply_message(struct http_exchange *x, const struct msg_desc *d,
     buf_release(&b);
 }
 
+/* About leases: the request was good, and all that is committed is applied.
+ * False: an error has been answered. */
+static bool may_answer(struct server *s, struct http_exchange *x, bool good)
+{
+    if (!good)
+        http_error(x, 400, "error unmarshalling request");
+    else if (!v3_wait_applied(s))
+        http_error(x, 408,
+                   "waiting for node to catch up its applied index has timed "
+                   "out");
+    else
+        return true;
+    return false;
+}
+
 /* The header of these answers is empty, as etcd's is. */
 static void serve_renewal(struct server *s, struct http_exchange *x,
                           struct str body)
@@ -49,13 +64,9 @@ static void serve_renewal(struct server *s, struct http_exchange *x,
                          &arena, &req) == 0;
 
     arena_release(&arena);
-    if (!ok) {
-        http_error(x, 400, "error unmarshalling request");
-    } else if (!v3_wait_applied(s)) {
-        http_error(x, 408,
-                   "waiting for node to catch up its applied index has timed "
-                   "out");
-    } else if (!v3_lease_renew_local(s, req.ID, &resp.TTL)) {
+    if (!may_answer(s, x, ok))
+        return;
+    if (!v3_lease_renew_local(s, req.ID, &resp.TTL)) {
         http_error(x, 500, "not primary lessor");
     } else if (resp.TTL == 0) {
         http_error(x, 404, "lease not found");
@@ -96,21 +107,17 @@ static void serve_info(struct server *s, struct http_exchange *x,
     if (ok)
         what = *req.LeaseTimeToLiveRequest;
     arena_release(&arena);
-    if (!ok) {
-        http_error(x, 400, "error unmarshalling request");
-    } else if (!v3_wait_applied(s)) {
-        http_error(x, 408,
-                   "waiting for node to catch up its applied index has timed "
-                   "out");
-    } else if (!v3_lease_info_local(s, what.ID, what.keys, &info)) {
+    if (!may_answer(s, x, ok))
+        return;
+    if (!v3_lease_info_local(s, what.ID, what.keys, &info)) {
         http_error(x, 500, "not primary lessor");
-    } else {
-        if (info.ttl < 0)
-            http_error(x, 404, "lease not found");
-        else
-            reply_info(x, what.ID, &info);
-        v3_lease_info_release(&info);
+        return;
     }
+    if (info.ttl < 0)
+        http_error(x, 404, "lease not found");
+    else
+        reply_info(x, what.ID, &info);
+    v3_lease_info_release(&info);
 }
 
 static void serve_leases(struct server *s, struct http_exchange *x,
