@@ -4,23 +4,10 @@
  */
 #include "aead_impl.h"
 
+#include "chance.h"
 #include "wycheproof.h"
 
 #define MESSAGE_MAX 3000
-
-static uint32_t random_u32(void)
-{
-    static uint32_t seed = 1;
-
-    seed = seed * 1664525 + 1013904223;
-    return seed >> 8;
-}
-
-static void random_fill(uint8_t *p, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        p[i] = (uint8_t)random_u32();
-}
 
 typedef void init_fn(struct aead *, enum aead_type, const uint8_t *);
 
@@ -165,12 +152,12 @@ static void sample_init(struct sample *s, enum aead_type type)
 {
     uint8_t key[AEAD_KEY_MAX];
 
-    random_fill(key, sizeof(key));
+    rnd_fill(key, sizeof(key));
     aead_init(&s->fast, type, key);
     aead_init_portable(&s->portable, type, key);
-    random_fill(s->nonce, sizeof(s->nonce));
-    random_fill(s->aad, sizeof(s->aad));
-    random_fill(s->text, sizeof(s->text));
+    rnd_fill(s->nonce, sizeof(s->nonce));
+    rnd_fill(s->aad, sizeof(s->aad));
+    rnd_fill(s->text, sizeof(s->text));
 }
 
 /* Each short length, and some up to many units, of data and of aad. */
@@ -203,7 +190,7 @@ static size_t cut(struct str parts[16], const uint8_t *text, size_t n)
     size_t count = 0;
 
     while (n > 0 && count < 15) {
-        size_t take = random_u32() % (random_u32() % 2 ? 20 : 400);
+        size_t take = rnd(one_in(2) ? 400 : 20);
 
         take = take < n ? take : n;
         parts[count++] = (struct str){(const char *)text, take};
@@ -222,7 +209,7 @@ static void test_scattered(void)
 
     for (enum aead_type type = 0; type <= AEAD_CHACHA20_POLY1305; type++)
         for (int round = 0; round < 200; round++) {
-            size_t n = random_u32() % MESSAGE_MAX, n_parts;
+            size_t n = rnd(MESSAGE_MAX), n_parts;
             struct str parts[16], all = {(char *)s.text, n};
 
             sample_init(&s, type);

@@ -3,6 +3,7 @@
  * answer, a regression for each hole that etcd once had, merged ranges beside
  * a naive twin, tokens, records.
  */
+#include "chance.h"
 #include "check.h"
 
 #include "auth.h"
@@ -604,16 +605,6 @@ static void test_certificates(void)
 
 /* --- Ranges beside a twin. ------------------------------------------------------------------- */
 
-static uint64_t seed = 88172645463325252;
-
-static uint64_t roll(uint64_t n)
-{
-    seed ^= seed << 13;
-    seed ^= seed >> 7;
-    seed ^= seed << 17;
-    return seed % n;
-}
-
 /* All strings of up to three of "\0", "a", "b": between two ends of at most
  * two letters, or their successors, there is one, or there is nothing. */
 enum { UNIVERSE = 1 + 3 + 9 + 27 };
@@ -643,14 +634,14 @@ static struct str some_key(void)
     struct str s;
 
     do {
-        s = universe[1 + roll(12)];
+        s = universe[1 + rnd(12)];
     } while (memchr(s.p, '\0', s.n));
     return s;
 }
 
 static struct str some_end(void)
 {
-    uint64_t x = roll(8);
+    uint64_t x = rnd(8);
 
     return x == 0 ? END : x < 4 ? STR("") : some_key();
 }
@@ -691,14 +682,14 @@ static void test_ranges(void)
     for (int round = 0; round < 400; round++) {
         struct auth *a = recorded();
         struct auth_permission p[6];
-        size_t n = 1 + roll(ARRAY_LEN(p));
+        size_t n = 1 + rnd(ARRAY_LEN(p));
 
         add_user(a, "v", "r0");
         CHECK(auth_role_add(a, STR("r1")) == 0);
         CHECK(auth_user_grant_role(a, STR("v"), STR("r1")) == 0);
         for (size_t i = 0; i < n; i++) {
             p[i] =
-                (struct auth_permission){(int)roll(3), some_key(), some_end()};
+                (struct auth_permission){(int)rnd(3), some_key(), some_end()};
             CHECK(auth_role_grant(a, STR("r0"), &p[i]) == 0);
             for (size_t k = 0; k < i; k++) { /* replaced */
                 if (str_eq(p[k].key, p[i].key) &&

@@ -4,6 +4,7 @@
  */
 #include "bolt.h"
 
+#include "chance.h"
 #include "check.h"
 #include "sys.h"
 
@@ -20,14 +21,6 @@ struct bucket {
     struct pair *pairs;
     size_t n;
 };
-
-static uint64_t seed = 1;
-
-static unsigned rnd(unsigned n)
-{
-    seed = seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-    return (unsigned)(seed >> 33) % n;
-}
 
 /* n keys of key_len bytes at least, ascending, with such values. */
 static struct bucket make_bucket(const char *name, size_t n, size_t key_len,

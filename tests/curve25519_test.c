@@ -4,6 +4,7 @@
  */
 #include "curve25519.h"
 
+#include "chance.h"
 #include "hash.h"
 #include "wycheproof.h"
 
@@ -26,16 +27,6 @@ static const struct variant {
     {narrow_x25519, narrow_ed25519_init, narrow_ed25519_sign,
      narrow_ed25519_verify},
 };
-
-static void random_fill(uint8_t *p, size_t n)
-{
-    static uint32_t seed = 1;
-
-    for (size_t i = 0; i < n; i++) {
-        seed = seed * 1664525 + 1013904223;
-        p[i] = (uint8_t)(seed >> 24);
-    }
-}
 
 /* --- X25519. ------------------------------------------------------------- */
 
@@ -82,8 +73,8 @@ static void test_x25519_agreement(void)
     for (int i = 0; i < 20; i++) {
         uint8_t a[32], b[32], to_a[32], to_b[32], one[32], two[32];
 
-        random_fill(a, sizeof(a));
-        random_fill(b, sizeof(b));
+        rnd_fill(a, sizeof(a));
+        rnd_fill(b, sizeof(b));
         x25519_public(a, to_b);
         x25519_public(b, to_a);
         CHECK(x25519(a, to_a, one) && narrow_x25519(b, to_b, two));
@@ -108,7 +99,7 @@ static void test_x25519_refused(const struct variant *v)
     for (size_t i = 0; i < ARRAY_LEN(points); i++) {
         struct buf u = unhex(points[i]);
 
-        random_fill(secret, sizeof(secret));
+        rnd_fill(secret, sizeof(secret));
         CHECK(!v->agree(secret, u.data, out));
         CHECK(is_hex(out, sizeof(out), points[0]));
         buf_release(&u);
@@ -160,8 +151,8 @@ static void test_ed25519_random(void)
     struct ed25519_key k, narrow;
 
     for (size_t n = 0; n < sizeof(msg); n += 3) {
-        random_fill(seed, sizeof(seed));
-        random_fill(msg, n);
+        rnd_fill(seed, sizeof(seed));
+        rnd_fill(msg, n);
         ed25519_init(&k, seed);
         narrow_ed25519_init(&narrow, seed);
         CHECK(ct_eq(&k, &narrow, sizeof(k)));

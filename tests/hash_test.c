@@ -4,17 +4,8 @@
  */
 #include "hash.h"
 
+#include "chance.h"
 #include "wycheproof.h"
-
-static void random_fill(uint8_t *p, size_t n)
-{
-    static uint32_t seed = 1;
-
-    for (size_t i = 0; i < n; i++) {
-        seed = seed * 1664525 + 1013904223;
-        p[i] = (uint8_t)(seed >> 24);
-    }
-}
 
 #define TWO_BLOCKS_32 "abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq"
 #define TWO_BLOCKS_64                                                          \
@@ -118,7 +109,7 @@ static void test_cuts(void)
 {
     uint8_t in[400], whole[HASH_SIZE_MAX], out[HASH_SIZE_MAX];
 
-    random_fill(in, sizeof(in));
+    rnd_fill(in, sizeof(in));
     for (enum hash_type type = HASH_SHA1; type <= HASH_SHA512; type++) {
         size_t size = hash_size(type);
 
@@ -148,7 +139,7 @@ static void test_portable_agrees(void)
 {
     uint8_t in[1024], fast[SHA256_SIZE], slow[SHA256_SIZE];
 
-    random_fill(in, sizeof(in));
+    rnd_fill(in, sizeof(in));
     for (size_t from = 0; from < 5; from++)
         for (size_t n = 0; from + n <= sizeof(in); n += n < 200 ? 1 : 41) {
             hash_once(HASH_SHA256, in + from, n, fast);
@@ -293,7 +284,7 @@ static void test_secrets(void)
 {
     uint8_t a[40], b[40];
 
-    random_fill(a, sizeof(a));
+    rnd_fill(a, sizeof(a));
     memcpy(b, a, sizeof(a));
     CHECK(ct_eq(a, b, sizeof(a)));
     CHECK(ct_eq(a, b, 0));

@@ -6,6 +6,7 @@
  */
 #include "hpack.h"
 
+#include "chance.h"
 #include "check.h"
 #include "hex.h"
 #include "json.h"
@@ -396,14 +397,6 @@ static void test_static(void)
     hpack_encoder_release(&e);
     hpack_decoder_release(&d);
     hpack_list_release(&l);
-}
-
-static uint32_t seed = 1;
-
-static uint32_t rnd(uint32_t n)
-{
-    seed = seed * 1664525u + 1013904223u;
-    return (seed >> 8) % n;
 }
 
 static void test_random(void)

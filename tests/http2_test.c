@@ -4,6 +4,7 @@
  * pings; the way to the end; and two engines that talk to each other at random,
  * held against a model of what they said.
  */
+#include "chance.h"
 #include "check.h"
 #include "h2sane.h"
 #include "hex.h"
@@ -1273,14 +1274,6 @@ static void test_client_end(void)
 
 /* --- Two engines at random. ------------------------------------------------------------------------ */
 
-static uint32_t seed;
-
-static uint32_t rnd(uint32_t n)
-{
-    seed = seed * 1664525u + 1013904223u;
-    return (seed >> 8) % n;
-}
-
 #define TALKS 40
 
 /* One direction of a stream: what is said, and how much of it was heard. */
@@ -1527,7 +1520,7 @@ static void converse(uint32_t with)
                            .resets_max = 1000000};
     uint32_t n = 0;
 
-    seed = with;
+    rnd_seed = with;
     memset(talks, 0, sizeof(talks));
     sides[0] = (struct side){h2_new(&o, NOW), {0}, false};
     o.server = true;

@@ -5,6 +5,7 @@
  *     lease_test            the tests
  *     lease_test bench [N]  times for N leases with a key each
  */
+#include "chance.h"
 #include "check.h"
 
 #include "lease.h"
@@ -396,16 +397,6 @@ struct twin {
     int64_t now;
 };
 
-static uint64_t seed;
-
-static uint64_t roll(uint64_t n)
-{
-    seed ^= seed << 13;
-    seed ^= seed >> 7;
-    seed ^= seed << 17;
-    return seed % n;
-}
-
 static const char *key_name(uint64_t i)
 {
     static char name[8];
@@ -416,7 +407,7 @@ static const char *key_name(uint64_t i)
 
 static void twin_put(struct twin *t, struct world *w)
 {
-    uint64_t key = roll(KEYS), id = roll(IDS + 1);
+    uint64_t key = rnd(KEYS), id = rnd(IDS + 1);
     bool fits = id == 0 || t->leases[id - 1].there;
 
     CHECK((put(w, key_name(key), (int64_t)id) == 0) == fits);
@@ -428,7 +419,7 @@ static void twin_put(struct twin *t, struct world *w)
 
 static void twin_del(struct twin *t, struct world *w)
 {
-    uint64_t key = roll(KEYS);
+    uint64_t key = rnd(KEYS);
 
     del(w, key_name(key));
     t->there[key] = false;
@@ -437,8 +428,8 @@ static void twin_del(struct twin *t, struct world *w)
 
 static void twin_grant(struct twin *t, struct world *w)
 {
-    uint64_t i = roll(IDS);
-    int64_t ttl = (int64_t)roll(700);
+    uint64_t i = rnd(IDS);
+    int64_t ttl = (int64_t)rnd(700);
     int rc = grant(w, (int64_t)i + 1, ttl, t->now);
 
     CHECK(rc == (t->leases[i].there ? LEASE_EXISTS : 0));
@@ -452,7 +443,7 @@ static void twin_grant(struct twin *t, struct world *w)
 
 static void twin_revoke(struct twin *t, struct world *w)
 {
-    uint64_t i = roll(IDS);
+    uint64_t i = rnd(IDS);
 
     CHECK(revoke(w, (int64_t)i + 1) ==
           (t->leases[i].there ? 0 : LEASE_NOT_FOUND));
@@ -467,7 +458,7 @@ static void twin_revoke(struct twin *t, struct world *w)
 
 static void twin_renew(struct twin *t, struct world *w)
 {
-    uint64_t i = roll(IDS);
+    uint64_t i = rnd(IDS);
     int64_t ttl = 0;
     bool un = false, good = t->primary && t->leases[i].there &&
                             t->leases[i].expiry > t->now;
@@ -481,7 +472,7 @@ static void twin_renew(struct twin *t, struct world *w)
 
 static void twin_promote(struct twin *t, struct world *w)
 {
-    t->primary = roll(4) > 0;
+    t->primary = rnd(4) > 0;
     if (!t->primary) {
         lease_demote(w->l);
         return;
@@ -501,7 +492,7 @@ static void twin_expire(struct twin *t, struct world *w)
     int64_t ids[IDS];
     size_t n, due = 0;
 
-    t->now += (int64_t)roll(20000);
+    t->now += (int64_t)rnd(20000);
     for (size_t i = 0; t->primary && i < IDS; i++)
         due += t->leases[i].there && t->leases[i].wake <= t->now;
     n = lease_expired(w->l, t->now, ids, IDS);
@@ -570,10 +561,10 @@ static void test_twin(uint64_t with_seed, int steps)
     struct twin t = {0};
     struct world w;
 
-    seed = with_seed;
+    rnd_seed = with_seed;
     world_init(&w, &rounds);
     for (int i = 0; i < steps; i++) {
-        ops[roll(ARRAY_LEN(ops))](&t, &w);
+        ops[rnd(ARRAY_LEN(ops))](&t, &w);
         twin_compare(&t, &w);
         if (i % 50 == 0) {
             struct lessor *copy = copy_of(&w, &rounds);

@@ -8,6 +8,7 @@
  *
  * kvtree.c is included rather than linked, with small nodes.
  */
+#include "chance.h"
 #include "check.h"
 
 #define KVTREE_NODE_MAX 8
@@ -22,21 +23,6 @@
 #define KEYS 120
 #define MAX_OPS 6
 #define READS 6
-
-/* --- Chance. ------------------------------------------------------------------ */
-
-static uint64_t seed = 1;
-
-static unsigned rnd(unsigned n)
-{
-    seed = seed * 6364136223846793005 + 1442695040888963407;
-    return (unsigned)(seed >> 33) % n;
-}
-
-static bool one_in(unsigned n)
-{
-    return rnd(n) == 0;
-}
 
 /* Keys in order: some are prefixes of others, and some hold odd bytes. */
 static struct str keys[KEYS];
@@ -1119,7 +1105,7 @@ int main(int argc, char **argv)
 {
     long steps = argc > 1 ? atol(argv[1]) : 60000;
 
-    seed = argc > 2 ? (uint64_t)atoll(argv[2]) : 1;
+    rnd_seed = argc > 2 ? (uint64_t)atoll(argv[2]) : 1;
     make_keys();
     m = mvcc_new();
     for (long i = 0; i < steps && check_failed == 0; i++) {

@@ -4,6 +4,7 @@
  * random operations beside a naive twin that knows the rules in the plainest
  * form.
  */
+#include "chance.h"
 #include "check.h"
 #include "json.h"
 #include "store.h"
@@ -1430,13 +1431,7 @@ struct twin_watcher {
 
 static struct twin_key twin[TWIN_KEYS];
 static struct twin_watcher watchers[TWIN_WATCHERS];
-static uint64_t twin_index, seed;
-
-static unsigned rnd(unsigned n)
-{
-    seed = seed * 6364136223846793005 + 1442695040888963407;
-    return (unsigned)(seed >> 33) % n;
-}
+static uint64_t twin_index;
 
 static struct twin_key *twin_find(const char *path)
 {
@@ -1768,7 +1763,7 @@ static void test_twin(uint64_t with_seed)
     struct buf then = {0}, now = {0};
     int done = 0;
 
-    seed = with_seed;
+    rnd_seed = with_seed;
     twin_index = 0;
     memset(twin, 0, sizeof(twin));
     for (int step = 1; step <= 4000; step++) {

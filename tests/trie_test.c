@@ -5,6 +5,7 @@
  *
  * trie.c is included rather than linked, so that the hash can be chosen.
  */
+#include "chance.h"
 #include "check.h"
 
 #include "buf.h"
@@ -28,14 +29,6 @@ static uint64_t test_hash(struct str s)
         return 42;
     /* Ten bits at the far end: long shared paths and many equal hashes. */
     return strength == WEAK ? (h & 0x1f) << 59 | (h >> 32 & 0x1f) << 30 : h;
-}
-
-static uint64_t seed;
-
-static unsigned rnd(unsigned n)
-{
-    seed = seed * 6364136223846793005 + 1442695040888963407;
-    return (unsigned)(seed >> 33) % n;
 }
 
 static struct trie_key key_of(unsigned i, char out[16])
@@ -329,7 +322,7 @@ static void test_threads(void)
 
 int main(void)
 {
-    seed = 1;
+    rnd_seed = 1;
     test_fields();
     test_model(STRONG);
     test_model(WEAK);

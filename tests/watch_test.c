@@ -7,6 +7,7 @@
  *     watch_test STEPS SEED    more of the random ones
  *     watch_test bench         times
  */
+#include "chance.h"
 #include "check.h"
 
 #include "watch.h"
@@ -18,19 +19,6 @@
 #include <time.h>
 
 static struct str END = {"\0", 1};
-
-static uint64_t seed = 1;
-
-static unsigned rnd(unsigned n)
-{
-    seed = seed * 6364136223846793005 + 1442695040888963407;
-    return (unsigned)(seed >> 33) % n;
-}
-
-static bool one_in(unsigned n)
-{
-    return rnd(n) == 0;
-}
 
 /* --- A stream's outbox, as text. ------------------------------------------------ */
 
@@ -1026,7 +1014,7 @@ int main(int argc, char **argv)
     test_progress();
     test_encoding();
     test_index();
-    seed = argc > 2 ? (uint64_t)atoll(argv[2]) : 1;
+    rnd_seed = argc > 2 ? (uint64_t)atoll(argv[2]) : 1;
     test_model(argc > 1 ? atol(argv[1]) : 60000);
     return check_done("watch_test");
 }
