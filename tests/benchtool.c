@@ -15,6 +15,8 @@
  *                                milliseconds from starting CMD to its first
  *                                answered PUT; then CMD is killed
  */
+#include "child.h"
+
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -198,16 +200,8 @@ static int bench_start(const char *host, int port, char **cmd)
 {
     int64_t began = now_ns(), limit = began + INT64_C(30000000000);
     const struct timespec pause = {0, 500000};
-    pid_t pid = fork();
+    pid_t pid = spawn_quietly(cmd);
 
-    if (pid == 0) {
-        int null = open("/dev/null", O_RDWR);
-
-        dup2(null, 1);
-        dup2(null, 2);
-        execvp(cmd[0], cmd);
-        _exit(127);
-    }
     while (!first_put(host, port) && now_ns() < limit)
         nanosleep(&pause, NULL);
     printf("%.1f\n", (double)(now_ns() - began) / 1e6);

@@ -26,6 +26,7 @@
  *                                linearizable read, and the pid of CMD, which
  *                                is left running
  */
+#include "child.h"
 #include "gcall.h"
 #include "grpcconn.h"
 #include "pb.h"
@@ -481,16 +482,8 @@ static bool reads(const char *to)
 static int start(const char *to, char **cmd)
 {
     int64_t began = sys_mono_ns();
-    pid_t pid = fork();
+    pid_t pid = spawn_quietly(cmd);
 
-    if (pid == 0) {
-        int null = open("/dev/null", O_RDWR);
-
-        dup2(null, 1);
-        dup2(null, 2);
-        execvp(cmd[0], cmd);
-        _exit(127);
-    }
     while (!reads(to)) {
         if (sys_mono_ns() - began > START_LIMIT_NS)
             die(cmd[0], NULL);

@@ -36,17 +36,6 @@ static int fail_after_create(void *arg, struct simdisk *d, enum simdisk_op op,
     return 0;
 }
 
-static enum simdisk_fate lose(void *arg, enum simdisk_op op, const char *path,
-                              uint64_t offset, size_t n)
-{
-    (void)arg;
-    (void)op;
-    (void)path;
-    (void)offset;
-    (void)n;
-    return SIMDISK_LOST;
-}
-
 int main(void)
 {
     struct simdisk *disk = simdisk_new("d");
@@ -60,7 +49,7 @@ int main(void)
     CHECK(boot_load(&config, &b, &e) < 0);
     CHECK(created);
     simdisk_set_hook(disk, NULL, NULL);
-    simdisk_crash(disk, lose, NULL);
+    simdisk_crash(disk, simdisk_lose, NULL);
 
     CHECK(boot_load(&config, &b, &e) == 0);
     CHECK(b.fresh);

@@ -4,6 +4,7 @@
  * snapshot alone, torn and damaged ones. What is printed is what counts.
  */
 #include "check.h"
+#include "child.h"
 #include "cluster.h"
 #include "ctl.h"
 #include "ctldata.h"
@@ -16,7 +17,6 @@
 
 #include <fcntl.h>
 #include <inttypes.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 static char *base;
@@ -123,30 +123,13 @@ static void run_status(const char *a, const char *b, const char *c)
 {
     const char *names[] = {a, b, c};
     char *argv[8] = {"etcdctl", "recover", "status"};
-    char piece[4096];
-    int argc = 3, fds[2], ended;
-    pid_t pid;
-    ssize_t n;
+    int argc = 3;
 
     for (size_t i = 0; i < 3; i++)
         if (names[i])
             argv[argc++] = data_dir(names[i]);
     buf_clear(&out);
-    if (pipe(fds) < 0)
-        abort();
-    fflush(stdout);
-    pid = fork();
-    if (pid == 0) {
-        dup2(fds[1], 1);
-        dup2(fds[1], 2);
-        exit(etcdctl_main(argc, argv));
-    }
-    close(fds[1]);
-    while ((n = read(fds[0], piece, sizeof(piece))) > 0)
-        buf_add(&out, piece, (size_t)n);
-    close(fds[0]);
-    waitpid(pid, &ended, 0);
-    status = WEXITSTATUS(ended);
+    status = run_main(etcdctl_main, argc, argv, &out);
     for (int i = 3; i < argc; i++)
         free(argv[i]);
 }
@@ -254,8 +237,7 @@ static void make_snapshot(const char *name, const char *version)
     char *dir = xasprintf("%s/%s/member/snap", base, name);
     struct store *store = store_new();
     struct store_put p = {.path = STR("/1/a/b"), .value = STR("v")};
-    struct store_put of = {.path = STR("/0/version"),
-                           .value = str_of(version)};
+    struct store_put of = {.path = STR("/0/version"), .value = str_of(version)};
     struct store_event *event;
     struct store_error error;
     struct store_view *view;

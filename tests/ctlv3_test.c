@@ -5,12 +5,12 @@
  */
 #include "backend.h"
 #include "check.h"
+#include "child.h"
 #include "ctl.h"
 #include "ctldb.h"
 #include "ctlv3line.h"
 #include "sys.h"
 
-#include <sys/wait.h>
 #include <unistd.h>
 
 /* --- Words. ------------------------------------------------------------------------ */
@@ -236,33 +236,14 @@ static struct buf out;
 static int run(int (*program)(int, char **), const char *const *args)
 {
     char *argv[16] = {"etcdctl"};
-    int fds[2], status, argc = 1;
-    char piece[4096];
-    ssize_t n;
-    pid_t pid;
+    int argc = 1;
 
     while (args[argc - 1]) {
         argv[argc] = (char *)(uintptr_t)args[argc - 1];
         argc++;
     }
-    if (pipe(fds) != 0)
-        abort();
-    fflush(NULL);
-    pid = fork();
-    if (pid == 0) {
-        dup2(fds[1], 1);
-        dup2(fds[1], 2);
-        close(fds[0]);
-        close(fds[1]);
-        exit(program(argc, argv));
-    }
-    close(fds[1]);
     buf_clear(&out);
-    while ((n = read(fds[0], piece, sizeof(piece))) > 0)
-        buf_add(&out, piece, (size_t)n);
-    close(fds[0]);
-    waitpid(pid, &status, 0);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    return run_main(program, argc, argv, &out);
 }
 
 #define CTL(...) run(etcdctl_main, (const char *const[]){__VA_ARGS__, NULL})

@@ -40,13 +40,6 @@ struct fault {
     size_t acked; /* when it did */
 };
 
-static enum simdisk_fate lose(void *arg, enum simdisk_op op, const char *path,
-                              uint64_t offset, size_t n)
-{
-    (void)arg, (void)op, (void)path, (void)offset, (void)n;
-    return SIMDISK_LOST;
-}
-
 static enum simdisk_fate lose_some(void *arg, enum simdisk_op op,
                                    const char *path, uint64_t offset, size_t n)
 {
@@ -110,7 +103,7 @@ static int strike(void *arg, struct simdisk *d, enum simdisk_op op,
         *n = 1 + script_hash(&call, sizeof(call)) % *n;
     if (f->failed && !f->looked && f->script->account.acked != f->acked) {
         f->looked = true;
-        check_boot(f, d, lose, "behind the next acknowledgement");
+        check_boot(f, d, simdisk_lose, "behind the next acknowledgement");
     }
     if (f->at == 0 || call < f->at || !may_fail(op, f->error) || f->times == 0)
         return 0;
@@ -152,7 +145,7 @@ static uint64_t run(struct fault *f, enum script_place place, uint64_t seed,
     script_die(&s);
     simdisk_set_capacity(d, 0);
     check_boot(f, d, NULL, "of another process");
-    check_boot(f, d, lose, "behind a power failure");
+    check_boot(f, d, simdisk_lose, "behind a power failure");
     check_boot(f, d, lose_some, "behind another power failure");
     script_release(&s);
     simdisk_free(d);

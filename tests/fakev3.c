@@ -6,6 +6,8 @@
 #include "grpc.h"
 #include "rpc.h"
 
+#include <stdio.h>
+
 #define SLOW_MS 20
 #define STEP 1000
 
@@ -18,6 +20,22 @@ void fakev3_init(struct server *s)
                                     .grpc_keepalive_interval_ns = 0}};
     pthread_mutex_init(&s->mu, NULL);
     s->v3 = v3_new(&(struct v3_config){.lease = {.min_ttl = 2}});
+}
+
+uint16_t fakev3_listen(const struct http_server_options *o,
+                       struct net_listener *listener, struct http_server **http)
+{
+    struct url u;
+    struct err e;
+
+    if (url_parse(STR("http://127.0.0.1:0"), &u, &e) < 0 ||
+        net_listen(&u, NULL, listener, &e) < 0 ||
+        http_server_start(listener, 1, o, http, &e) < 0) {
+        fprintf(stderr, "%s\n", e.msg);
+        exit(1);
+    }
+    url_release(&u);
+    return (uint16_t)strtoul(listener->url.port, NULL, 10);
 }
 
 void fakev3_wait_idle(struct server *s)
@@ -76,6 +94,13 @@ static struct v3_header header_locked(struct server *s)
     return (struct v3_header){mvcc_revision(s->v3->mvcc), 2};
 }
 
+/* What lags goes on when something is done to the hub. */
+static void step_locked(struct server *s)
+{
+    while (watch_step(s->v3->watch, STEP))
+        ;
+}
+
 static void apply(struct server *s, uint32_t field, struct str bytes,
                   struct v3_write *op)
 {
@@ -85,8 +110,7 @@ static void apply(struct server *s, uint32_t field, struct str bytes,
     v3_apply(s->v3, &r, &(struct v3_moment){.index = ++s->index, .term = 2},
              &op->result);
     watch_notify(s->v3->watch);
-    while (watch_step(s->v3->watch, STEP))
-        ;
+    step_locked(s);
     pthread_mutex_unlock(&s->mu);
     op->done(op);
 }
@@ -267,13 +291,6 @@ void v3_watch_close(struct server *s, struct watch_stream *w)
     pthread_mutex_lock(&s->mu);
     watch_stream_free(w);
     pthread_mutex_unlock(&s->mu);
-}
-
-/* What lags goes on when something is done to the hub. */
-static void step_locked(struct server *s)
-{
-    while (watch_step(s->v3->watch, STEP))
-        ;
 }
 
 int64_t v3_watch_create(struct server *s, struct watch_stream *w,

@@ -6,6 +6,7 @@
 #ifndef FAKEV3_H
 #define FAKEV3_H
 
+#include "http.h"
 #include "v3server.h"
 
 struct server {
@@ -24,6 +25,10 @@ struct server {
 };
 
 void fakev3_init(struct server *s);
+/* A door to it, on a free port; ends the program where there is none. */
+uint16_t fakev3_listen(const struct http_server_options *o,
+                       struct net_listener *listener,
+                       struct http_server **http);
 /* Until all writes are applied, as a real server has ended its own when it has
  * stopped. */
 void fakev3_wait_idle(struct server *s);

@@ -39,21 +39,12 @@ static void http1(struct http_exchange *x, void *arg)
 static void start(void)
 {
     struct http_server_options o = {.handler = http1};
-    struct url u;
-    struct err e;
 
     fakev3_init(&fake);
     door = grpcserver_new(&fake);
     o.h2 = grpcserver_serve;
     o.h2_arg = door;
-    if (url_parse(STR("http://127.0.0.1:0"), &u, &e) < 0 ||
-        net_listen(&u, NULL, &listener, &e) < 0 ||
-        http_server_start(&listener, 1, &o, &http, &e) < 0) {
-        fprintf(stderr, "%s\n", e.msg);
-        exit(1);
-    }
-    port = (uint16_t)strtoul(listener.url.port, NULL, 10);
-    url_release(&u);
+    port = fakev3_listen(&o, &listener, &http);
 }
 
 static void stop(void)

@@ -676,6 +676,13 @@ void simdisk_crash(struct simdisk *d, simdisk_choose *choose, void *arg)
     free(ended);
 }
 
+enum simdisk_fate simdisk_lose(void *arg, enum simdisk_op op, const char *path,
+                               uint64_t offset, size_t n)
+{
+    (void)arg, (void)op, (void)path, (void)offset, (void)n;
+    return SIMDISK_LOST;
+}
+
 /* --- Disks. ------------------------------------------------------------- */
 
 static struct simdisk *disk_add(const char *name)

@@ -87,6 +87,8 @@ typedef enum simdisk_fate simdisk_choose(void *arg, enum simdisk_op op,
                                          const char *path, uint64_t offset,
                                          size_t n);
 void simdisk_crash(struct simdisk *d, simdisk_choose *choose, void *arg);
+/* All that was not synced is lost. */
+simdisk_choose simdisk_lose;
 /* The process ends but the machine does not: descriptors and flocks go, what
  * was written stays. */
 void simdisk_close_all(struct simdisk *d);

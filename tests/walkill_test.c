@@ -65,17 +65,6 @@ static size_t open_and_count(const char *dir)
     return n;
 }
 
-static enum simdisk_fate lose(void *arg, enum simdisk_op op, const char *path,
-                              uint64_t offset, size_t n)
-{
-    (void)arg;
-    (void)op;
-    (void)path;
-    (void)offset;
-    (void)n;
-    return SIMDISK_LOST;
-}
-
 static void test_write_without_sync(void)
 {
     static const char dir[] = "/sim/d/data/member/wal";
@@ -89,7 +78,7 @@ static void test_write_without_sync(void)
     wal_close(w);
 
     CHECK(open_and_count(dir) == 2);
-    simdisk_crash(disk, lose, NULL);
+    simdisk_crash(disk, simdisk_lose, NULL);
     CHECK(open_and_count(dir) == 2);
     simdisk_free(disk);
 }
@@ -131,7 +120,7 @@ static void test_sync_failed(void)
         wal_close(w);
 
         CHECK(open_and_count(dir) == 2);
-        simdisk_crash(disk, lose, NULL);
+        simdisk_crash(disk, simdisk_lose, NULL);
         CHECK(open_and_count(dir) == 2);
         simdisk_free(disk);
     }
@@ -172,7 +161,7 @@ static void test_name_without_sync(void)
     n = c.n_entries + 1;
     wal_contents_release(&c);
     append(w, n, true);
-    simdisk_crash(disk, lose, NULL);
+    simdisk_crash(disk, simdisk_lose, NULL);
     wal_close(w);
     CHECK(open_and_count(dir) == n);
     simdisk_free(disk);
