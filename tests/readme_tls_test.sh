@@ -6,11 +6,6 @@
 # shellcheck source=tests/certs.sh
 . "$top/tests/certs.sh"
 
-if [ "${SAN:-}" = thread ]; then
-	echo "skipped: the thread sanitizer"
-	exit 0
-fi
-
 # shellcheck disable=SC2046
 set -- $(ports 2)
 awk -v client="$1" -v peer="$2" '

@@ -6,10 +6,6 @@
 # shellcheck source=tests/certs.sh
 . "$top/tests/certs.sh"
 
-if [ "${SAN:-}" = thread ]; then
-	echo "skipped: the thread sanitizer"
-	exit 0
-fi
 tool=$top/$BUILD/tests/tlstool
 # shellcheck disable=SC2046
 set -- $(ports 2)

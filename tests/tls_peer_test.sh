@@ -6,13 +6,6 @@
 # shellcheck source=tests/certs.sh
 . "$top/tests/certs.sh"
 
-# Handshakes take too long there for etcdctl's time limits; nettls_test tries the
-# same threads.
-if [ "${SAN:-}" = thread ]; then
-	echo "skipped: the thread sanitizer"
-	exit 0
-fi
-
 authority ca
 authority stranger
 leaf member ca 30 $here
