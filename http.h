@@ -105,9 +105,10 @@ const char *http_status_text(int status); /* "Not Found" */
 /* --- A message that comes in: its head, then its body. ------------------ */
 
 /*
- * What http.c reads requests with, and client.c answers. One buffer, kept for
- * all messages of a connection: the head that is being served, to which
- * struct http_head points, and behind it what else has arrived.
+ * What http.c reads requests with, and client.c answers; it stands in httpin.c.
+ * One buffer, kept for all messages of a connection: the head that is being
+ * served, to which struct http_head points, and behind it what else has
+ * arrived.
  */
 enum {
     HTTP_EBODY_LARGE = -1,

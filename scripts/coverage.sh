@@ -21,7 +21,7 @@ groups='raft raftlead raftconf raftready raftlog progress raftpb
 wal walrecord walsegment waltorn walscan walreplay walinspect
 snap
 store trie event hub storesnap
-http httpparse
+http httpin httpparse
 json'
 
 # Of each line that is code "run|dead:NUMBER:TEXT", and behind it of each of its
