@@ -84,7 +84,9 @@ static void take_result(struct write *w, const struct v3_result *r)
     struct buf b = {0};
 
     w->error = r->error;
-    w->applied = r->header.raft_term != 0;
+    /* A physical compaction may still wait for its end when its server stops:
+     * it was applied, but that is not what its client is told. */
+    w->applied = r->header.raft_term != 0 && r->error != V3_STOPPED;
     w->revision = r->header.revision;
     if (r->error == V3_OK && r->field == V3_LEASE_GRANT)
         w->ttl = r->u.lease_grant.ttl;
