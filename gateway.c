@@ -675,8 +675,8 @@ static bool read_request(struct call *k)
     return true;
 }
 
-/* Hand all messages of the body to the handler. What is no message ends that;
- * as in etcd, it is told only if it is the first. */
+/* Hand all messages of the body to the handler. What is no message ends the
+ * client's side, too; as in etcd, it is told only if it is the first. */
 static void feed(struct call *k)
 {
     void *m = xcalloc(1, k->rpc.method->request->size);
@@ -698,7 +698,7 @@ static void feed(struct call *k)
         return;
     if (rc < 0 && n == 0)
         give_up(k, GRPC_UNKNOWN, e.msg);
-    else if (rc == 0 && k->rpc.on_end)
+    else if (k->rpc.on_end)
         k->rpc.on_end(&k->rpc);
 }
 

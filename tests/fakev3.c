@@ -393,6 +393,20 @@ static void answer_at_once(struct rpc_call *c)
     rpc_fail(c, GRPC_ABORTED, "served");
 }
 
+/* A stream with an answer to each message, until the client has ended its side. */
+static void echo(struct rpc_call *c, const void *request)
+{
+    const struct rpcpb_lease_keep_alive_request *r = request;
+
+    rpc_send(c, &(struct rpcpb_lease_keep_alive_response){.ID = r->ID});
+}
+
+static void echo_stream(struct rpc_call *c)
+{
+    c->on_message = echo;
+    c->on_end = c->on_gone = rpc_finish;
+}
+
 const struct rpc_row rpc_rows[RPC_METHOD_N] = {
     [RPC_KV_RANGE] = {RPC_KEYS, RPC_KEYS, RPC_LEARNER, v3kv_range},
     [RPC_KV_PUT] = {RPC_KEYS, RPC_KEYS, 0, v3kv_put},
@@ -401,6 +415,7 @@ const struct rpc_row rpc_rows[RPC_METHOD_N] = {
     [RPC_KV_COMPACT] = {RPC_ANY, RPC_ADMIN, 0, v3kv_compact},
     [RPC_KV_RANGE_STREAM] = {RPC_KEYS, RPC_KEYS, 0, v3kv_range_stream},
     [RPC_WATCH_WATCH] = {RPC_OPEN, RPC_OPEN, 0, v3watch_watch},
+    [RPC_LEASE_KEEP_ALIVE] = {RPC_OPEN, RPC_OPEN, 0, echo_stream},
     [RPC_LOCK_LOCK] = {RPC_OPEN, RPC_OPEN, RPC_BLOCKING | RPC_WAITS,
                        wait_until_gone},
     [RPC_LOCK_UNLOCK] = {RPC_OPEN, RPC_OPEN, RPC_BLOCKING, answer_at_once},

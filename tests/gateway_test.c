@@ -301,6 +301,23 @@ static void test_watch_ends(void)
     CHECK(await_watchers(0));
 }
 
+/* The client's side ends with its body, or with what is no message in it. */
+static void test_client_stream(void)
+{
+    static const char *const bodies[] = {"{\"ID\":\"7\"}{\"ID\":8}",
+                                         "{\"ID\":\"7\"} {\"ID\":8} nonsense",
+                                         "{\"ID\":\"7\"}\n{\"ID\":8}\n{\"ID\""};
+
+    for (size_t i = 0; i < ARRAY_LEN(bodies); i++) {
+        struct buf b = talk("/v3/lease/keepalive", "", bodies[i]);
+
+        check_has(&b,
+                  "{\"result\":{\"ID\":\"7\"}}\n{\"result\":{\"ID\":\"8\"}}\n");
+        check_has(&b, "\r\n0\r\n\r\n");
+        buf_release(&b);
+    }
+}
+
 static bool reaches(const unsigned *what, unsigned n)
 {
     for (int i = 0; i < WAIT_MS && __atomic_load_n(what, __ATOMIC_ACQUIRE) < n;
@@ -349,6 +366,7 @@ int main(void)
     test_large();
     test_watch();
     test_watch_ends();
+    test_client_stream();
     test_wait_ends();
     test_stop();
     rpc_wait_idle();
