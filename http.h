@@ -72,6 +72,9 @@ int64_t http_parse_response(const void *p, size_t n, struct http_head *out,
 void http_head_release(struct http_head *h);
 /* First header of that name, ignoring case; p is NULL if absent. */
 struct str http_header(const struct http_head *h, const char *name);
+/* Does a header of that name, a comma list, hold the token? Ignores case. */
+bool http_has_token(const struct http_head *h, const char *name,
+                    const char *token);
 
 /*
  * A chunked body, decoded in place, incrementally (RFC 9112, 7.1); {0} is the

@@ -440,6 +440,16 @@ struct str http_header(const struct http_head *h, const char *name)
     return (struct str){0};
 }
 
+bool http_has_token(const struct http_head *h, const char *name,
+                    const char *token)
+{
+    for (size_t i = 0; i < h->n_headers; i++)
+        if (str_caseeqz(h->headers[i].name, name) &&
+            has_token(h->headers[i].value, token))
+            return true;
+    return false;
+}
+
 /* --- Chunks. ------------------------------------------------------------ */
 
 /*

@@ -26,7 +26,7 @@ floor() {
 	buf | log | sys) echo 0 ;;
 	json | yaml | url | pb | raftpb | etcdpb | msg* | rpcpb | crypto | hash | aead* | curve25519) echo 1 ;;
 	bignum | ec | rsa | pk | der | pem | x509* | tls*) echo 1 ;;
-	net* | dns | secure | nosecure | http* | hpack* | grpc | grpcclient | grpcconn | client | metrics) echo 2 ;;
+	net* | dns | secure | nosecure | http* | websocket | hpack* | grpc | grpcclient | grpcconn | client | metrics) echo 2 ;;
 	raft* | progress | wal* | snap | config | flags) echo 3 ;;
 	store | storesnap | trie | event | hub) echo 3 ;;
 	mvcc* | kvtree | watch* | bolt* | backend*) echo 3 ;;
