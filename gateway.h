@@ -8,7 +8,11 @@
  * Authorization. Grpc-Timeout ends the call.
  *
  * A stream's requests are read to the end of the body before the first is
- * answered.
+ * answered. A WebSocket (websocket.h) has no such end: each message is a request,
+ * or some, or a part of one, and is answered at once by a message for each
+ * response. A unary call ends with its answer. A token goes into the subprotocols,
+ * "Bearer, TOKEN". A request that is not whole may have about twice the bytes of
+ * --max-request-bytes, as in a body.
  */
 #ifndef GATEWAY_H
 #define GATEWAY_H

@@ -178,9 +178,13 @@ static int write_text(struct http_exchange *x, const char *text)
     return write_iov(x, &iov, 1);
 }
 
+int64_t http_stall_at(const struct http_exchange *x)
+{
+    return sys_mono_ns() + x->server->o.stall_ms * NS_PER_MS;
+}
+
 ssize_t http_read_some(struct http_exchange *x, void *p, size_t n)
 {
-    int64_t stall_ns = x->server->o.stall_ms * NS_PER_MS;
     ssize_t r;
 
     if (x->in.framing == HTTP_NO_BODY)
@@ -190,7 +194,7 @@ ssize_t http_read_some(struct http_exchange *x, void *p, size_t n)
         if (write_text(x, "HTTP/1.1 100 Continue\r\n\r\n") < 0)
             return http_in_break(&x->in, HTTP_EBODY_IO, "");
     }
-    r = http_in_read(&x->in, p, n, sys_mono_ns() + stall_ns);
+    r = http_in_read(&x->in, p, n, http_stall_at(x));
     if (r < 0)
         x->close = true;
     return r == HTTP_EBODY_TIMEOUT ? HTTP_EBODY_IO : r;
@@ -699,6 +703,29 @@ int http_error(struct http_exchange *x, int status, const char *text)
         http_reply(x, status, "text/plain; charset=utf-8", body.data, body.len);
     buf_release(&body);
     return rc;
+}
+
+/* --- Other protocols. --------------------------------------------------- */
+
+bool http_take_over(struct http_exchange *x)
+{
+    assert(!x->begun);
+    if (x->in.framing != HTTP_NO_BODY || !http_in_empty(&x->in))
+        return false;
+    x->begun = x->ended = x->close = true;
+    x->out = OUT_NONE;
+    return true;
+}
+
+bool http_take_room(struct http_exchange *x, struct buf *b, size_t n)
+{
+    return http_budget_reserve(x->in.budget, &x->taken, b, n);
+}
+
+void http_drop_room(struct http_exchange *x, struct buf *b)
+{
+    buf_release(b);
+    http_budget_give(x->in.budget, &x->taken);
 }
 
 /* --- Idle memory. ------------------------------------------------------- */

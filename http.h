@@ -241,6 +241,22 @@ int http_write(struct http_exchange *x, const void *p, size_t n);
 bool http_can_defer(const struct http_exchange *x);
 void http_defer(struct http_exchange *x, void (*release)(void *arg), void *arg);
 
+/* When more of a body must have come that is awaited from now on. */
+int64_t http_stall_at(const struct http_exchange *x);
+
+/*
+ * Another protocol takes over (RFC 9110, 7.8): the handler answers, reads and
+ * writes by http_stream() alone from now on, and the connection is closed when it
+ * returns. False, with nothing done: a body, or more than the request, has come
+ * already, which the client was to keep until it is answered.
+ */
+bool http_take_over(struct http_exchange *x);
+/* Room for n more bytes in b, in place of a body: it counts in the http_budget
+ * until http_drop_room(), or the exchange's end. One such buffer an exchange.
+ * False: others have large requests under way. */
+bool http_take_room(struct http_exchange *x, struct buf *b, size_t n);
+void http_drop_room(struct http_exchange *x, struct buf *b); /* frees, too */
+
 /*
  * Give the idle memory of this exchange back before a long wait: buffers and
  * the unused part of the thread's stack. The request head stays valid. Call it

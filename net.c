@@ -11,12 +11,13 @@
  * so accepting is one system call as well.
  *
  * PARKING  One thread waits in epoll(7) for the hang-ups of all parked
- * sockets. An event names its socket by fd and ticket, never by pointer: the
- * owner may have unparked and freed its struct between the moment the kernel
- * reported the event and the moment the thread has the lock. Invariant, under
- * park.mu: by_fd[fd] is the struct that is parked for fd, or NULL; the thread
- * calls fn only for a struct found there with the event's ticket, and while it
- * does so `calling` names it, which net_unpark() waits for.
+ * sockets, and for input where that was asked for. An event names its socket by
+ * fd and ticket, never by pointer: the owner may have unparked and freed its
+ * struct between the moment the kernel reported the event and the moment the
+ * thread has the lock. Invariant, under park.mu: by_fd[fd] is the struct that is
+ * parked for fd, or NULL; the thread calls fn only for a struct found there with
+ * the event's ticket, and while it does so `calling` names it, which
+ * net_unpark() waits for.
  */
 #include "net_impl.h"
 
@@ -1038,10 +1039,10 @@ static void park_grow_locked(size_t fd)
     park.n_by_fd = n;
 }
 
-int net_park(struct net_park *p, struct net_stream *s, void (*fn)(void *),
-             void *arg)
+static int park_for(struct net_park *p, struct net_stream *s, uint32_t events,
+                    void (*fn)(void *), void *arg)
 {
-    struct epoll_event ev = {.events = EPOLLRDHUP | EPOLLONESHOT};
+    struct epoll_event ev = {.events = events | EPOLLRDHUP | EPOLLONESHOT};
     int rc = -1;
 
     *p = (struct net_park){.fd = s->fd, .fn = fn, .arg = arg};
@@ -1059,6 +1060,18 @@ int net_park(struct net_park *p, struct net_stream *s, void (*fn)(void *),
     if (rc < 0)
         p->fd = -1;
     return rc;
+}
+
+int net_park(struct net_park *p, struct net_stream *s, void (*fn)(void *),
+             void *arg)
+{
+    return park_for(p, s, 0, fn, arg);
+}
+
+int net_park_input(struct net_park *p, struct net_stream *s, void (*fn)(void *),
+                   void *arg)
+{
+    return park_for(p, s, EPOLLIN, fn, arg);
 }
 
 void net_unpark(struct net_park *p)

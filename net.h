@@ -175,6 +175,10 @@ struct net_park {
 /* 0, or -1 (out of memory or descriptors: no notice will come). */
 int net_park(struct net_park *p, struct net_stream *s, void (*fn)(void *),
              void *arg);
+/* The same, and fn is also called if there is something to read. That is once,
+ * too: park anew, when net_try_read() has found nothing more. */
+int net_park_input(struct net_park *p, struct net_stream *s, void (*fn)(void *),
+                   void *arg);
 void net_unpark(struct net_park *p); /* also after a net_park() that failed */
 /* End the epoll thread; nothing may be parked. For a clean exit. */
 void net_park_stop(void);

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #define WAIT_MS 5000
+#define STALL_MS 1000
 
 static struct server fake;
 static struct http_server *http;
@@ -30,7 +31,8 @@ static void handle(struct http_exchange *x, void *arg)
 
 static void start(void)
 {
-    struct http_server_options o = {.handler = handle, .arg = &fake};
+    struct http_server_options o = {
+        .handler = handle, .arg = &fake, .stall_ms = STALL_MS};
 
     fakev3_init(&fake);
     port = fakev3_listen(&o, &listener, &http);
@@ -67,7 +69,7 @@ static bool read_until(int fd, struct buf *b, const char *text)
 {
     int64_t until = sys_mono_ns() + WAIT_MS * NS_PER_MS;
 
-    while (!strstr(buf_z(b), text)) {
+    while (b->len == 0 || !memmem(b->data, b->len, text, strlen(text))) {
         struct pollfd p = {.fd = fd, .events = POLLIN};
         ssize_t got;
 
@@ -337,18 +339,307 @@ static void test_wait_ends(void)
     CHECK(reaches(&fake.n_gone, 1));
 }
 
+/* --- WebSockets. -------------------------------------------------------------------------- */
+
+#define SWITCHED                                                               \
+    "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"               \
+    "Connection: Upgrade\r\n"                                                  \
+    "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"
+
+static void upgrade(int fd, const char *method, const char *path,
+                    const char *headers)
+{
+    struct buf b = {0};
+
+    buf_printf(&b,
+               "%s %s HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"
+               "Connection: Upgrade\r\n"
+               "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n%s\r\n",
+               method, path, headers);
+    if (send(fd, b.data, b.len, MSG_NOSIGNAL) != (ssize_t)b.len)
+        abort();
+    buf_release(&b);
+}
+
+/* A connection behind its handshake. */
+static int dial_socket(const char *path)
+{
+    struct buf b = {0};
+    int fd = dial();
+
+    upgrade(fd, "GET", path, "Sec-WebSocket-Version: 13\r\n");
+    CHECK(read_until(fd, &b, "\r\n\r\n"));
+    CHECK_STR(buf_z(&b), SWITCHED "\r\n");
+    buf_release(&b);
+    return fd;
+}
+
+static void add_frame(struct buf *b, int first, const char *text)
+{
+    size_t n = strlen(text);
+
+    buf_addc(b, (char)first);
+    buf_addc(b, (char)(0x80 | n));
+    buf_add(b, "\0\0\0\0", 4); /* a mask that changes nothing */
+    buf_add(b, text, n);
+}
+
+static void say(int fd, int first, const char *text)
+{
+    struct buf b = {0};
+
+    add_frame(&b, first, text);
+    if (send(fd, b.data, b.len, MSG_NOSIGNAL) != (ssize_t)b.len)
+        abort();
+    buf_release(&b);
+}
+
+static bool hears(int fd, const char *text)
+{
+    struct buf b = {0};
+    bool heard = read_until(fd, &b, text);
+
+    buf_release(&b);
+    return heard;
+}
+
+/* The end of the stream, and nothing before it. */
+static bool is_at_end(int fd)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    char c;
+
+    return poll(&p, 1, WAIT_MS) == 1 && recv(fd, &c, 1, 0) == 0;
+}
+
+#define CLOSE_1000 "\x88\x02\x03\xe8"
+
+static void test_handshake(void)
+{
+    static const struct {
+        const char *method, *headers, *status;
+    } rows[] = {
+        {"POST", "Sec-WebSocket-Version: 13\r\n", "405 Method Not Allowed"},
+        {"GET", "", "400 Bad Request"},
+        {"GET", "Sec-WebSocket-Version: 8\r\n", "400 Bad Request"},
+        {"GET", "Sec-WebSocket-Version: 13\r\nContent-Length: 2\r\n",
+         "400 Bad Request"},
+    };
+    int fd;
+
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct buf b = {0};
+
+        fd = dial();
+        upgrade(fd, rows[i].method, "/v3/watch", rows[i].headers);
+        CHECK(read_until(fd, &b, "\r\n\r\n"));
+        check_has(&b, rows[i].status);
+        check_has(&b, "Sec-WebSocket-Version: 13\r\n");
+        close(fd);
+        buf_release(&b);
+    }
+    fd = dial(); /* more than a client may send before it is answered */
+    upgrade(fd, "GET", "/v3/watch",
+            "Sec-WebSocket-Version: 13\r\n\r\n\x81\x80");
+    CHECK(hears(fd, "400 Bad Request"));
+    close(fd);
+    fd = dial();
+    upgrade(fd, "GET", "/v3/nothing", "Sec-WebSocket-Version: 13\r\n");
+    CHECK(hears(fd, "\x81\x09Not Found" CLOSE_1000));
+    CHECK(is_at_end(fd));
+    close(fd);
+}
+
+static void test_socket_unary(void)
+{
+    int fd = dial_socket("/v3/kv/put");
+    struct buf b = {0};
+
+    say(fd, 0x81, " ");
+    say(fd, 0x81, "{\"key\":");
+    say(fd, 0x81, "\"czE=\"} what follows is ignored");
+    CHECK(read_until(fd, &b, "\"raft_term\":\"2\"}}" CLOSE_1000));
+    CHECK(b.len > 4 && memcmp(b.data, "\x81", 1) == 0);
+    CHECK(is_at_end(fd));
+    close(fd);
+    fd = dial_socket("/v3/kv/put");
+    say(fd, 0x82, "{\"key\":nonsense");
+    CHECK(hears(fd, "\"code\":3}" CLOSE_1000));
+    close(fd);
+    fd = dial_socket("/v3/kv/range");
+    say(fd, 0x81, "{\"key\":\"bGFyZ2U=\",\"range_end\":\"bGFyZ2Y=\"}");
+    buf_clear(&b);
+    CHECK(read_until(fd, &b, "\"count\":\"3000\"}" CLOSE_1000));
+    CHECK(memcmp(b.data, "\x01\x7e\x80", 3) == 0); /* 32 KB, to be continued */
+    close(fd);
+    buf_release(&b);
+}
+
+static void test_socket_token(void)
+{
+    int fd = dial();
+
+    upgrade(fd, "GET", "/v3/kv/put",
+            "Sec-WebSocket-Version: 13\r\n"
+            "Sec-WebSocket-Protocol: Bearer, bad\r\n");
+    CHECK(hears(fd, SWITCHED "Sec-WebSocket-Protocol: Bearer\r\n\r\n"));
+    say(fd, 0x81, "{\"key\":\"czE=\"}");
+    CHECK(hears(fd, "etcdserver: invalid auth token"));
+    close(fd);
+}
+
+/* However a client's messages hold its requests. */
+static void test_socket_stream(void)
+{
+    int fd = dial_socket("/v3/lease/keepalive");
+
+    say(fd, 0x81, "{\"ID\":1}");
+    CHECK(hears(fd, "\x81\x15{\"result\":{\"ID\":\"1\"}}"));
+    say(fd, 0x82, "{\"ID\":2}{\"ID\":3} {");
+    CHECK(hears(fd, "\"2\"}}\x81\x15{\"result\":{\"ID\":\"3\"}}"));
+    say(fd, 0x81, "");
+    say(fd, 0x01, "\"ID\"");
+    say(fd, 0x00, "");
+    say(fd, 0x89, "ping");
+    CHECK(hears(fd, "\x8a\x04ping"));
+    say(fd, 0x8a, "pong");
+    say(fd, 0x80, ":4}");
+    CHECK(hears(fd, "{\"result\":{\"ID\":\"4\"}}"));
+    say(fd, 0x81, "{\"x\":");
+    say(fd, 0x81, "\"\\\"\",\"ID\":5}");
+    CHECK(hears(fd, "{\"result\":{\"ID\":\"5\"}}"));
+    say(fd, 0x88,
+        "\x0f\xa0"
+        "bye");
+    CHECK(hears(fd, "\x88\x02\x0f\xa0"));
+    CHECK(is_at_end(fd));
+    close(fd);
+    fd = dial_socket("/v3/lease/keepalive");
+    say(fd, 0x81, "{\"ID\":1}");
+    say(fd, 0x81, "{nonsense");
+    CHECK(hears(fd, "{\"result\":{\"ID\":\"1\"}}" CLOSE_1000));
+    close(fd);
+    fd = dial_socket("/v3/lease/keepalive");
+    say(fd, 0x81, "nonsense");
+    CHECK(hears(fd, "\"code\":2}" CLOSE_1000));
+    close(fd);
+}
+
+#define PARTS 100000
+
+/* A request in very many messages costs what its bytes cost, not their square. */
+static void test_socket_parts(void)
+{
+    int fd = dial_socket("/v3/lease/keepalive");
+    struct buf b = {0};
+
+    add_frame(&b, 0x81, "{\"x\":[\"\\\"]}\"");
+    for (int i = 0; i < PARTS; i++)
+        add_frame(&b, 0x81, ",1");
+    add_frame(&b, 0x81, "],\"ID\":\"7\"}");
+    CHECK(send(fd, b.data, b.len, MSG_NOSIGNAL) == (ssize_t)b.len);
+    CHECK(hears(fd, "{\"result\":{\"ID\":\"7\"}}"));
+    buf_release(&b);
+    close(fd);
+}
+
+static void test_socket_watch(void)
+{
+    int fd = dial_socket("/v3/watch");
+
+    say(fd, 0x81, "{\"create_request\":{\"key\":\"dzE=\"}}");
+    CHECK(hears(fd, "\"created\":true}}"));
+    say(fd, 0x81, "{\"create_request\":{\"key\":\"dzI=\"}}");
+    CHECK(hears(fd, "\"watch_id\":\"1\",\"created\":true}}"));
+    put("dzI=");
+    CHECK(hears(fd, "\"watch_id\":\"1\",\"events\":[{\"kv\":{"));
+    CHECK(n_watchers() == 1);
+    close(fd);
+    CHECK(await_watchers(0));
+}
+
+static void test_socket_refused(void)
+{
+    static const struct {
+        const char *frame;
+        size_t n;
+        const char *close;
+    } rows[] = {
+        {"\x81\x02{}", 4, "\x03\xea"}, /* 1002: no mask */
+        {"\x83\x80\0\0\0\0", 6, "\x03\xea"},
+        {"\x81\xff\x80\0\0\0\0\0\0\0\0\0\0\0", 14, "\x03\xea"},
+        {"\x81\x81\0\0\0\0\xff", 7, "\x03\xef"},                /* 1007 */
+        {"\x82\xff\0\0\0\0\x01\0\0\0\0\0\0\0", 14, "\x03\xf1"}, /* 1009 */
+        {"\x82\x81\0\0\0\0{", 7, "\x03\xf0"}, /* 1008: and no more */
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        int fd = dial_socket("/v3/lease/keepalive");
+
+        CHECK(send(fd, rows[i].frame, rows[i].n, MSG_NOSIGNAL) ==
+              (ssize_t)rows[i].n);
+        CHECK(hears(fd, rows[i].close));
+        close(fd);
+    }
+}
+
+/* Requests that are not complete count together, too. */
+static void test_socket_limit(void)
+{
+    static const char blank[] = "{                                        ";
+    int fd = dial_socket("/v3/kv/put");
+    struct buf b = {0};
+
+    for (int i = 0; i < 30000; i++)
+        add_frame(&b, 0x81, blank);
+    for (int i = 0; i < 5 && send(fd, b.data, b.len, MSG_NOSIGNAL) > 0; i++)
+        ;
+    CHECK(hears(fd, "\x03\xf1"));
+    buf_release(&b);
+    close(fd);
+}
+
+/* Who waits is asked whether he is still there, and may leave. */
+static void test_socket_wait(void)
+{
+    int fd = dial_socket("/v3/lock/lock");
+
+    say(fd, 0x81, "{}");
+    CHECK(reaches(&fake.n_waits, 2));
+    say(fd, 0x89, "?");
+    CHECK(hears(fd, "\x8a\x01?"));
+    say(fd, 0x88, "");
+    CHECK(reaches(&fake.n_gone, 2));
+    CHECK(hears(fd, "\x88"));
+    CHECK(is_at_end(fd));
+    close(fd);
+}
+
+/* --- The end. ------------------------------------------------------------------------------ */
+
+#define CLOSE_1001                                                             \
+    "\x88\x1c\x03\xe9"                                                         \
+    "etcdserver: server stopped"
+
 static void test_stop(void)
 {
     struct buf b = {0}, locked = {0};
     int fd = dial(), waiter = dial();
+    int idle = dial_socket("/v3/kv/put"), watch = dial_socket("/v3/watch");
 
+    say(watch, 0x81, "{\"create_request\":{\"key\":\"dzE=\"}}");
+    CHECK(hears(watch, "\"created\":true}}"));
     ask(waiter, "/v3/lock/lock", "", "{}");
-    CHECK(reaches(&fake.n_waits, 2));
+    CHECK(reaches(&fake.n_waits, 3));
     ask(fd, "/v3/watch", "", "{\"create_request\":{\"key\":\"dzE=\"}}");
     CHECK(read_until(fd, &b, "\"created\":true}}\n"));
     gateway_stop();
     CHECK(read_until(fd, &b, "etcdserver: server stopped"));
     CHECK(read_until(waiter, &locked, "etcdserver: server stopped"));
+    CHECK(hears(idle, CLOSE_1001));
+    CHECK(hears(watch, "\"Service Unavailable\"}}" CLOSE_1001));
+    close(idle);
+    close(watch);
     http_server_stop(http, WAIT_MS);
     CHECK(n_watchers() == 0);
     close(fd);
@@ -368,6 +659,15 @@ int main(void)
     test_watch_ends();
     test_client_stream();
     test_wait_ends();
+    test_handshake();
+    test_socket_unary();
+    test_socket_token();
+    test_socket_stream();
+    test_socket_parts();
+    test_socket_watch();
+    test_socket_refused();
+    test_socket_limit();
+    test_socket_wait();
     test_stop();
     rpc_wait_idle();
     net_park_stop();
