@@ -21,6 +21,7 @@
 #include "v3metrics.h"
 #include "v3peer.h"
 #include "v3server.h"
+#include "websocket.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -68,6 +69,7 @@ static const struct {
 static bool redirect_unclean(struct http_exchange *x);
 static bool host_is_allowed(const struct config *c, struct http_exchange *x);
 static void add_cors_headers(const struct config *c, struct http_exchange *x);
+static bool may_upgrade(const struct config *c, struct http_exchange *x);
 
 static bool serve_page(struct server *s, struct http_exchange *x, int door)
 {
@@ -99,6 +101,10 @@ void admin_client_handler(struct http_exchange *x, void *arg)
     if (!host_is_allowed(c, x))
         return;
     add_cors_headers(c, x);
+    if (!may_upgrade(c, x)) {
+        http_error(x, 403, http_status_text(403));
+        return;
+    }
     if (http_method_is(x, "OPTIONS")) {
         http_send(x, NULL, 0);
         return;
@@ -317,6 +323,24 @@ static void add_cors_headers(const struct config *c, struct http_exchange *x)
     http_set_header_text(x, "Access-Control-Allow-Methods",
                          STR("POST, GET, OPTIONS, PUT, DELETE"));
     http_set_header_text(x, "Access-Control-Allow-Origin", origin);
+}
+
+/*
+ * To all else a browser lets a script of another site send a request and keeps
+ * the answer from it, unless --cors allows it. A WebSocket it opens, and leaves
+ * it to the server to look at the origin (RFC 6455, 10.2).
+ */
+static bool may_upgrade(const struct config *c, struct http_exchange *x)
+{
+    struct str origin = http_header(http_request(x), "Origin"), scheme;
+    bool any;
+
+    if (!origin.p || !websocket_check(http_request(x)) ||
+        list_allows(c->cors, origin, &any))
+        return true;
+    str_cut(&origin, '/', &scheme); /* "https:" */
+    str_cut(&origin, '/', &scheme); /* what stands between the slashes */
+    return origin.n > 0 && str_eq(origin, http_host(x)); /* the same site */
 }
 
 /* --- /version, /health. ------------------------------------------------- */

@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 """WebSockets at the JSON gateway, by a client of our own: the same conversations
 with a real etcd 3.4 and with ours, plain and by TLS, must tell the same story.
-Then what ours does otherwise: it says Close, is as strict as RFC 6455, and takes
-the token of "Bearer, TOKEN".
+Then what ours does otherwise: it says Close, is as strict as RFC 6455, takes the
+token of "Bearer, TOKEN", and heeds --cors.
 
   websocket.py
 """
@@ -454,6 +454,13 @@ def check_stop(server):
     assert time.monotonic() - began < 2, time.monotonic() - began
 
 
+def check_cors(server):
+    for origin, host, status in ((None, "x", 101), ("http://ours.example:8080", "x", 101), ("https://x:1", "x:1", 101),
+                                 ("http://elsewhere", "x", 403), ("null", "x", 403), ("http://x.elsewhere", "x", 403)):
+        s = Socket(server, "/v3/watch", headers={"Origin": origin, "Host": host})
+        assert s.head.startswith(f"HTTP/1.1 {status} "), (origin, s.head)
+
+
 # --- All of them. -----------------------------------------------------------------------------
 
 
@@ -512,6 +519,7 @@ def main():
         sums = [compare("plain", None), compare("by TLS", certificate)]
         for c in (None, certificate):
             sums += [check(f, c) for f in (check_strict, check_close, check_token, check_stop)]
+        sums.append(check(check_cors, None, "--cors", "http://ours.example:8080"))
     finally:
         shutil.rmtree(folder)
     passed, failed = (sum(column) for column in zip(*sums))
