@@ -34,7 +34,7 @@ node() { # DATA-DIR [LISTEN-CLIENT-URL]
 }
 
 # It must say this text, and end with status 1.
-refused() { # TEXT DATA-DIR [LISTEN-CLIENT-URL]
+no_start() { # TEXT DATA-DIR [LISTEN-CLIENT-URL]
 	text=$1
 	shift
 	rm -f m.log
@@ -146,12 +146,12 @@ refused_calls() {
 	refuse fallocate-eperm
 	works "$dir/eperm.etcd"
 	refuse flock
-	refused "cannot lock data directory $dir/no-locks.etcd/member: no locks available" "$dir/no-locks.etcd"
+	no_start "cannot lock data directory $dir/no-locks.etcd/member: no locks available" "$dir/no-locks.etcd"
 	refuse getrandom
 	works "$dir/urandom.etcd"
 	refuse ipv6
 	works "$dir/no-ipv6.etcd" "http://[::]:$c"
-	refused "listen tcp [::1]:$c: socket: address family not supported by protocol" "$dir/no-ipv6.etcd" "http://[::1]:$c"
+	no_start "listen tcp [::1]:$c: socket: address family not supported by protocol" "$dir/no-ipv6.etcd" "http://[::1]:$c"
 }
 
 # --- A root with next to nothing in it. -----------------------------------
@@ -186,7 +186,7 @@ bare_root() {
 	chroot $user root /etcdctl --version >/dev/null 2>&1 || user=
 	boxed
 	works /data/m
-	refused "cannot access data directory: mkdir /m: read-only file system" /m
+	no_start "cannot access data directory: mkdir /m: read-only file system" /m
 
 	node /data/m
 	wait_for 10 healthy "$url"
@@ -195,12 +195,12 @@ bare_root() {
 	first=$(cat m.pid)
 	set -- $(ports 2)
 	p=$2
-	refused 'data directory "/data/m" is in use by another etcd process: stop that one' /data/m "http://127.0.0.1:$1"
+	no_start 'data directory "/data/m" is in use by another etcd process: stop that one' /data/m "http://127.0.0.1:$1"
 	echo "$first" >m.pid
 	stop m
 	if [ -f root/refuse.so ]; then
 		boxed LD_PRELOAD=/refuse.so REFUSE=getrandom
-		refused 'no random bytes' /data/new
+		no_start 'no random bytes' /data/new
 	fi
 }
 
