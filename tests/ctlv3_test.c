@@ -289,6 +289,12 @@ static void test_lines(void)
                "strconv.ParseInt: parsing \"x\": invalid syntax\n"));
     CHECK(CTL("get", "a", "--dial-timeout=5") == 1);
     CHECK(says("time: missing unit in duration \"5\""));
+    CHECK(CTL("get", "a", "--dial-timeout=1h2x") == 1);
+    CHECK(says("time: unknown unit \"x\" in duration \"1h2x\""));
+    CHECK(CTL("get", "a", "--dial-timeout=x") == 1);
+    CHECK(says("time: invalid duration \"x\""));
+    CHECK(CTL("get", "a", "--dial-timeout=9999999999h") == 1);
+    CHECK(says("time: invalid duration \"9999999999h\""));
     CHECK(CTL("elect", "--listen=x", "a") == 1);
     CHECK(says("for \"-l, --listen\" flag: strconv.ParseBool"));
     CHECK(CTL("get", "--bogus", "a") == 1 && says("unknown flag: --bogus"));
@@ -296,8 +302,14 @@ static void test_lines(void)
     CHECK(CTL("get", "a", "-w") == 1 &&
           says("flag needs an argument: 'w' in -w"));
     CHECK(CTL("bogus") == 1 && says("unknown command \"bogus\""));
-    CHECK(CTL("lease", "bogus") == 1 &&
-          says("unknown command \"bogus\" for \"etcdctl lease\""));
+    /* No error, as from etcdctl, but what is wrong comes last. */
+    CHECK(CTL("lease", "bogus") == 0 && says("lease timetolive") &&
+          says("\nunknown command \"bogus\" for \"etcdctl lease\"\n"));
+    CHECK(CTL("lease", "bogus", "--bogus") == 1 && says("unknown flag: --"));
+    CHECK(CTL("lease", "--help") == 0 && !says("unknown"));
+    CHECK(CTL("lease", "-x") == 1 && says("unknown shorthand flag: 'x'"));
+    CHECK(CTL("help", "bogus") == 0 && says("make-mirror") &&
+          says("Unknown help topic [`bogus`]\n"));
     /* Beginnings of names; "a" is that of alarm and auth. */
     CHECK(CTL("compact") == 128 && says("compaction command needs 1"));
     CHECK(CTL("role", "grant") == 128 && says("role grant command requires"));
