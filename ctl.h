@@ -160,9 +160,9 @@ int ctl_get_url(struct ctl *c, const char *url, struct ctl_answer *a,
 
 /* Append the client endpoints that DNS has for the domain, as URLs, to *texts
  * (owned, as are they); name, "" or not, is part of the service's name. 0, or
- * the exit code. */
-int ctl_discover(const char *domain, const char *name, char ***texts,
-                 size_t *n);
+ * -1 and e. */
+int ctl_discover(const char *domain, const char *name, char ***texts, size_t *n,
+                 struct err *e);
 
 /* "Cluster-Endpoints: ..." if --debug. */
 void ctl_debug_endpoints(const struct ctl *c);

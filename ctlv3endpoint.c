@@ -35,14 +35,15 @@ static int find_endpoints(struct ctl *c, struct endpoints *out)
     struct rpcpb_member_list_response r = {0};
     struct rpcpb_member_list_request request = {.linearizable = true};
     struct err e;
-    int rc;
+    int rc = ctlv3_prepare(c);
 
-    if (!ctl_bool(c, "cluster")) {
+    if (rc == 0 && !ctl_bool(c, "cluster")) {
         for (size_t i = 0; i < c->v3->n_endpoints; i++)
             add(out, str_of(c->v3->endpoints[i]));
         return 0;
     }
-    rc = ctlv3_connect(c);
+    if (rc == 0)
+        rc = ctlv3_connect(c);
     if (rc != 0)
         return rc;
     if (ctlv3_try(c, c->v3->client, RPC_CLUSTER_MEMBER_LIST, &request, &r,
@@ -201,7 +202,6 @@ int ctlv3_endpoint_health(struct ctl *c)
     struct health *h;
     int rc = find_endpoints(c, &l);
 
-    (void)ctlv3_load_secure(c, NULL); /* each endpoint tells if it failed */
     h = xcalloc(l.n + 1, sizeof(*h));
     for (size_t i = 0; i < l.n && rc == 0; i++) {
         h[i].c = c;

@@ -329,6 +329,38 @@ static void test_lines(void)
     unsetenv("ETCDCTL_ENDPOINTS");
 }
 
+/* What can be told without asking anybody, in the order in which it is. */
+static void test_clients(void)
+{
+    static const char none[] = "Error: etcdclient: no available endpoints\n";
+    static const char missing[] =
+        "Error: open /nonexistent: no such file or directory\n";
+
+    setenv("ETCDCTL_API", "3", 1);
+    CHECK(CTL("get", "--endpoints=") == 128); /* arguments first */
+    CHECK(CTL("get", "a", "--endpoints=") == 2);
+    CHECK_STR(buf_z(&out), none);
+    CHECK(CTL("endpoint", "status", "--endpoints=") == 2);
+    CHECK_STR(buf_z(&out), none);
+    CHECK(CTL("move-leader", "1", "--endpoints=,") == 2);
+    CHECK_STR(buf_z(&out), none);
+    CHECK(CTL("version", "--endpoints=") == 0);
+    CHECK(CTL("get", "a", "--cert=", "--key=x", "--endpoints=") == 128);
+    CHECK_STR(buf_z(&out), "Error: empty string is passed to --cert option\n");
+    CHECK(CTL("defrag", "--key=") == 128);
+    CHECK_STR(buf_z(&out), "Error: empty string is passed to --key option\n");
+    CHECK(CTL("put", "a", "b", "--cacert=/nonexistent", "--endpoints=") == 128);
+    CHECK_STR(buf_z(&out), missing);
+    CHECK(CTL("endpoint", "health", "--cacert=/nonexistent") == 128);
+    CHECK_STR(buf_z(&out), missing);
+    CHECK(CTL("txn", "--cacert=/nonexistent") == 128); /* before it is typed */
+    CHECK_STR(buf_z(&out), missing);
+    CHECK(CTL("make-mirror", "a", "--dest-cacert=/nonexistent") == 128);
+    CHECK_STR(buf_z(&out), missing);
+    CHECK(CTL("get", "a", "--discovery-srv=.") == 1);
+    CHECK(says("Error: dns lookup errors: "));
+}
+
 /* --- Files. -------------------------------------------------------------------------------- */
 
 /* A database of two keys, of a cluster of one member. */
@@ -441,6 +473,7 @@ int main(void)
     test_sizes();
     test_ranges();
     test_lines();
+    test_clients();
     test_files();
     buf_release(&out);
     return check_done("ctlv3");
