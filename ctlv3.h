@@ -40,7 +40,7 @@ struct ctlv3 {
     struct arena arena;
     enum ctlv3_format format;
     bool hex;
-    int64_t command_ns; /* of a call; 0: none */
+    int64_t command_ns; /* of a call; 0 or less: its time is up at once */
     size_t n_plain;     /* arguments before --; n_args if there was none */
     bool may_be_v2;     /* and then v2 may have it if the server has no v3 */
     bool had_dash;      /* there was one */

@@ -158,7 +158,9 @@ struct grpc_client *ctlv3_client_of(struct ctl *c, const char *const *endpoints,
 
 int64_t ctlv3_deadline(const struct ctl *c)
 {
-    return c->v3->command_ns > 0 ? sys_mono_ns() + c->v3->command_ns : 0;
+    int64_t now = sys_mono_ns(), left = INT64_MAX - now;
+
+    return now + (c->v3->command_ns < left ? c->v3->command_ns : left);
 }
 
 int ctlv3_connect(struct ctl *c)

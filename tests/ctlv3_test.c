@@ -361,6 +361,31 @@ static void test_clients(void)
     CHECK(says("Error: dns lookup errors: "));
 }
 
+static void test_time_is_up(void)
+{
+    static const char late[] = "Error: context deadline exceeded\n";
+
+    CHECK(CTL("get", "a", "--endpoints=127.0.0.1:1", "--command-timeout=0") ==
+          1);
+    CHECK_STR(buf_z(&out), late);
+    CHECK(CTL("get", "a", "--endpoints=127.0.0.1:1", "--command-timeout=-1s") ==
+          1);
+    CHECK_STR(buf_z(&out), late);
+    CHECK(CTL("snapshot", "save", "none", "--endpoints=127.0.0.1:1",
+              "--command-timeout=100ms") == 5);
+    CHECK(says(late) && !sys_exists("none") && !sys_exists("none.part"));
+}
+
+static void test_one_endpoint(void)
+{
+    CHECK(CTL("snapshot", "save", "a", "--endpoints=b:1,c:2") == 5);
+    CHECK_STR(buf_z(&out), "Error: snapshot must be requested to one selected "
+                           "node, not multiple [b:1 c:2]\n");
+    CHECK(CTL("snapshot", "save", "/nonexistent/a") == 5);
+    CHECK_STR(buf_z(&out), "Error: could not open /nonexistent/a.part (open "
+                           "/nonexistent/a.part: no such file or directory)\n");
+}
+
 /* --- Files. -------------------------------------------------------------------------------- */
 
 /* A database of two keys, of a cluster of one member. */
@@ -474,6 +499,8 @@ int main(void)
     test_ranges();
     test_lines();
     test_clients();
+    test_time_is_up();
+    test_one_endpoint();
     test_files();
     buf_release(&out);
     return check_done("ctlv3");
