@@ -386,6 +386,18 @@ static void test_one_endpoint(void)
                            "/nonexistent/a.part: no such file or directory)\n");
 }
 
+static void test_members(void)
+{
+    CHECK(CTL("move-leader", "1", "--endpoints=127.0.0.1:1",
+              "--command-timeout=100ms") == 1);
+    CHECK_STR(buf_z(&out), "Error: context deadline exceeded\n");
+    CHECK(CTL("member", "add", "a", "http://b") == 128);
+    CHECK_STR(buf_z(&out), "Error: too many arguments, did you mean "
+                           "--peer-urls=http://b\n");
+    CHECK(CTL("member", "add", "a", "b") == 128);
+    CHECK_STR(buf_z(&out), "Error: too many arguments\n");
+}
+
 /* --- Files. -------------------------------------------------------------------------------- */
 
 /* A database of two keys, of a cluster of one member. */
@@ -501,6 +513,7 @@ int main(void)
     test_clients();
     test_time_is_up();
     test_one_endpoint();
+    test_members();
     test_files();
     buf_release(&out);
     return check_done("ctlv3");
