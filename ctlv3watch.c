@@ -221,15 +221,15 @@ static const char *read_args(struct ctl *c, struct watch *w)
     size_t n = c->v3->n_plain;
     struct ctlv3_range range;
 
-    if (key && n > 0)
-        return "bad number of arguments (found conflicting environment key)";
-    if (!key && (n < 1 || n > 2))
-        return "bad number of arguments";
     if (c->v3->had_dash && n == c->n_args)
         return "bad number of arguments (found separator --, but no commands)";
-    if (!key) {
+    if (key && n > 0)
+        return "bad number of arguments (found conflicting environment key)";
+    if (!key && n < 1)
+        return "bad number of arguments";
+    if (!key) { /* of more than two etcdctl takes the first alone */
         key = c->args[0];
-        end = n > 1 ? c->args[1] : NULL;
+        end = n == 2 ? c->args[1] : NULL;
     }
     if (end && ctl_bool(c, "prefix"))
         return "`range_end` and `--prefix` are mutually exclusive";
@@ -365,15 +365,18 @@ static int interactive(struct ctl *c)
 
 int ctlv3_watch(struct ctl *c)
 {
+    const char *end = environment("ETCDCTL_WATCH_RANGE_END");
     struct watch w = {.c = c};
     const char *why;
     int rc;
 
+    if (end && !environment("ETCDCTL_WATCH_KEY"))
+        return ctlv3_fail(CTLV3_BAD_ARGS,
+                          "ETCDCTL_WATCH_KEY is empty but got "
+                          "ETCDCTL_WATCH_RANGE_END=\"%s\"",
+                          end);
     if (ctl_bool(c, "interactive")) {
-        rc = c->n_args == 0
-                 ? ctlv3_connect(c)
-                 : ctlv3_fail(CTLV3_BAD_ARGS, "args[0] must be 'watch' "
-                                              "for interactive calls");
+        rc = ctlv3_connect(c);
         return rc ? rc : interactive(c);
     }
     why = read_args(c, &w);

@@ -315,7 +315,14 @@ static void test_lines(void)
     CHECK(CTL("role", "grant") == 128 && says("role grant command requires"));
     CHECK(CTL("a") == 1);
     CHECK(CTL("watch") == 128 && says("Error: bad number of arguments\n"));
-    CHECK(CTL("watch", "a", "--") == 128);
+    CHECK(CTL("watch", "--") == 128);
+    CHECK(says("Error: bad number of arguments (found separator --, but no "
+               "commands)\n"));
+    CHECK(CTL("watch", "a", "b", "c", "--") == 128 && says("found separator"));
+    setenv("ETCDCTL_WATCH_RANGE_END", "z", 1);
+    CHECK(CTL("watch", "a") == 128 && says("ETCDCTL_WATCH_KEY is empty but got "
+                                           "ETCDCTL_WATCH_RANGE_END=\"z\"\n"));
+    unsetenv("ETCDCTL_WATCH_RANGE_END");
     CHECK(CTL("help", "lease", "grant") == 0 && says("lease grant - "));
     CHECK(CTL("lease") == 0 && says("lease timetolive"));
     CHECK(CTL("--help") == 0 && says("make-mirror") && says("cluster-health"));
