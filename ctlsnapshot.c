@@ -337,12 +337,13 @@ int ctlv3_snapshot_restore(struct ctl *c)
         return ctlv3_fail(CTLV3_BAD_ARGS,
                           "snapshot restore requires exactly one argument");
     r.file = c->args[0];
-    if (stat(r.file, &st) != 0)
-        return ctlv3_fail(CTLV3_ERROR, "open %s: %s", r.file,
-                          net_errno_text(errno));
-    rc = plan_dirs(c, &r);
-    if (rc == 0 && plan_cluster(c, &r, &e) != 0)
+    if (plan_cluster(c, &r, &e) != 0)
         rc = ctlv3_fail(CTLV3_ERROR, "%s", e.msg);
+    else
+        rc = plan_dirs(c, &r);
+    if (rc == 0 && stat(r.file, &st) != 0)
+        rc = ctlv3_fail(CTLV3_ERROR, "open %s: %s", r.file,
+                        net_errno_text(errno));
     if (rc == 0)
         rc = check_hash(c, r.file);
     if (rc == 0 && write_all(&r, &e) != 0)

@@ -493,6 +493,12 @@ static void test_files(void)
     CHECK(UTL("snapshot", "restore", db, "--data-dir", data,
               "--skip-hash-check") == 1);
     CHECK(says("exists"));
+    /* The plan before the file, as etcdctl looks at them. */
+    CHECK(UTL("snapshot", "restore", "/nonexistent", "--data-dir", dir) == 1);
+    CHECK(says("Error: data-dir \"") && says("\" exists\n"));
+    CHECK(UTL("snapshot", "restore", "/nonexistent", "--name", "x",
+              "--data-dir", dir) == 1);
+    CHECK(says("Error: couldn't find local name \"x\" in the initial"));
 
     CHECK(UTL("defrag", "--data-dir", data) == 0);
     list_bucket(restored, "meta", &b);
