@@ -4,6 +4,7 @@
  */
 #include "ctlv3.h"
 
+#include "ctlsnapshot.h"
 #include "sys.h"
 
 #include <inttypes.h>
@@ -445,10 +446,14 @@ int ctlv3_endpoint_hashkv(struct ctl *c)
 
 int ctlv3_defrag(struct ctl *c)
 {
+    const char *data_dir = ctl_string(c, "data-dir", "");
     struct rpcpb_defragment_request request = {0};
     struct endpoints l = {0};
-    int rc = find_endpoints(c, &l), failed = 0;
+    int rc, failed = 0;
 
+    if (data_dir[0])
+        return ctlv3_defrag_dir(data_dir);
+    rc = find_endpoints(c, &l);
     for (size_t i = 0; i < l.n && rc == 0; i++) {
         struct rpcpb_defragment_response r = {0};
         struct err e;

@@ -134,6 +134,8 @@ check 1 sh -c "'$CTL' snapshot restore snap --name none --data-dir bad >/dev/nul
 "$CTL" snapshot restore snap --name n3 --initial-cluster "n3=http://127.0.0.1:$peer3" \
 	--initial-advertise-peer-urls "http://127.0.0.1:$peer3" --data-dir n3 2>/dev/null || failed=1
 check '' "$UTL" defrag --data-dir n3
+check '' "$CTL" defrag --data-dir n3
+check 1 sh -c "'$CTL' defrag --data-dir n1 2>&1 | grep -c 'n1 is in use by process $(cat n1.pid); stop it first'"
 serve n3 "$client3" "$peer3"
 export ETCDCTL_ENDPOINTS="127.0.0.1:$client3"
 check "$(printf 'later\n1')" "$CTL" get later

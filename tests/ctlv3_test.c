@@ -503,6 +503,10 @@ static void test_files(void)
     CHECK(UTL("defrag", "--data-dir", data) == 0);
     list_bucket(restored, "meta", &b);
     CHECK(strstr(buf_z(&b), "consistent_index=1 ") != NULL);
+    CHECK(CTL("defrag", "--data-dir", data, "--endpoints=") == 0);
+    CHECK_STR(buf_z(&out), "");
+    CHECK(CTL("defrag", "--data-dir", "/nonexistent") == 1);
+    CHECK(says("Error: ") && says("/nonexistent/member/snap/db"));
     CHECK(UTL("hashkv", restored) == 0);
     CHECK(UTL("defrag") == 128);
     CHECK(UTL("version") == 0 && says("etcdutl version: "));
