@@ -184,9 +184,9 @@ int ctl_flush(void);
 
 /*
  * Start argv (ends with NULL) with more (likewise: "NAME=value") added to the
- * environment. 0 and *pid, or CTL_BAD_ARGS after a message.
+ * environment. 0 and *pid, or -1 and e, in the words of Go.
  */
-int ctl_spawn(char **argv, char *const *more, pid_t *pid);
+int ctl_spawn(char **argv, char *const *more, pid_t *pid, struct err *e);
 
 /* --- Small tools. ------------------------------------------------------- */
 

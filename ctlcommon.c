@@ -21,6 +21,7 @@
 #include "client.h"
 #include "crypto.h"
 #include "dns.h"
+#include "net.h"
 #include "secure.h"
 #include "sys.h"
 
@@ -826,7 +827,7 @@ int ctl_say_message(const struct ctl_answer *a)
     return CTL_BAD_ARGS;
 }
 
-int ctl_spawn(char **argv, char *const *more, pid_t *pid)
+int ctl_spawn(char **argv, char *const *more, pid_t *pid, struct err *e)
 {
     size_t n = 0, n_more = 0;
     posix_spawnattr_t attr;
@@ -849,10 +850,14 @@ int ctl_spawn(char **argv, char *const *more, pid_t *pid)
     rc = posix_spawnp(pid, argv[0], NULL, &attr, argv, env);
     posix_spawnattr_destroy(&attr);
     free(env);
+    if (rc == ENOENT && !argv[0][0])
+        return err_set(e, -1, "exec: no command");
     if (rc == ENOENT && !strchr(argv[0], '/'))
-        return ctl_say("exec: \"%s\": executable file not found in $PATH",
-                       argv[0]);
-    return rc ? ctl_say("exec: \"%s\": %s", argv[0], strerror(rc)) : 0;
+        return err_set(
+            e, -1, "exec: \"%s\": executable file not found in $PATH", argv[0]);
+    if (rc != 0)
+        return err_set(e, -1, "fork/exec %s: %s", argv[0], net_errno_text(rc));
+    return 0;
 }
 
 int ctl_flush(void)

@@ -35,7 +35,7 @@ static int find_endpoints(struct ctl *c, struct endpoints *out)
 {
     struct rpcpb_member_list_response r = {0};
     struct rpcpb_member_list_request request = {.linearizable = true};
-    struct err e;
+    struct err e, named;
     int rc = ctlv3_prepare(c);
 
     if (rc == 0 && !ctl_bool(c, "cluster")) {
@@ -45,14 +45,15 @@ static int find_endpoints(struct ctl *c, struct endpoints *out)
     }
     if (rc == 0)
         rc = ctlv3_connect(c);
-    if (rc != 0)
-        return rc;
+    if (rc != 0) /* one code for whatever keeps --cluster from its answer */
+        return rc > 0 && ctl_bool(c, "cluster") ? CTLV3_ERROR : rc;
     if (ctlv3_try(c, c->v3->client, RPC_CLUSTER_MEMBER_LIST, &request, &r,
-                  &e) != 0)
-        return ctlv3_fail_named(c,
-                                "failed to fetch endpoints from etcd cluster "
-                                "member list",
-                                &e);
+                  &e) != 0) {
+        err_set(&named, e.code,
+                "failed to fetch endpoints from etcd cluster member list: %s",
+                e.msg);
+        return ctlv3_fail_status(c, CTLV3_ERROR, &named);
+    }
     for (size_t i = 0; i < r.members.n; i++) {
         for (size_t k = 0; k < r.members.items[i].clientURLs.n; k++)
             add(out, r.members.items[i].clientURLs.items[k]);

@@ -91,7 +91,9 @@ static int save(struct ctl *c, const char *path, const char *part)
     if (close(fd) != 0 && rc == 0)
         rc = io_error("close", part);
     if (rc == 0 && rename(part, path) != 0)
-        rc = io_error("rename", part);
+        rc = ctlv3_fail(CTLV3_INTERRUPTED,
+                        "could not rename %s to %s (rename %s %s: %s)", part,
+                        path, part, path, net_errno_text(errno));
     if (rc == 0 && sys_fsync_parent(path, &e) != 0)
         rc = ctlv3_fail(CTLV3_INTERRUPTED, "%s", e.msg);
     if (rc != 0)

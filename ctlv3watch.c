@@ -41,6 +41,20 @@ static char *quoted(const char *name, struct str s)
     return buf_steal(&b);
 }
 
+static int command_failed(char **argv, const char *why)
+{
+    struct buf b = {0};
+
+    for (size_t i = 0; argv[i]; i++) {
+        buf_adds(&b, i ? " " : "");
+        ctl_quote(&b, str_of(argv[i]));
+    }
+    (void)ctl_flush();
+    fprintf(stderr, "command [%s] error (%s)\n", buf_z(&b), why);
+    buf_release(&b);
+    return CTLV3_ERROR;
+}
+
 /* 0, or the exit code. */
 static int run_command(char **argv, const struct rpcpb_watch_response *r,
                        const struct rpcpb_event *e)
@@ -57,16 +71,19 @@ static int run_command(char **argv, const struct rpcpb_watch_response *r,
         NULL,
     };
     int status = 0, rc;
+    struct err why;
     pid_t pid;
 
-    rc = ctl_spawn(argv, more, &pid);
+    rc = ctl_spawn(argv, more, &pid, &why);
     for (size_t i = 0; more[i]; i++)
         free(more[i]);
-    if (rc != 0 || waitpid(pid, &status, 0) != pid || status == 0)
-        return rc;
-    fprintf(stderr, "command \"%s\" error (exit status %d)\n", argv[0],
-            WIFEXITED(status) ? WEXITSTATUS(status) : -1);
-    return CTLV3_ERROR;
+    if (rc == 0 && (waitpid(pid, &status, 0) != pid || status == 0))
+        return 0;
+    if (rc == 0 && WIFSIGNALED(status))
+        err_set(&why, -1, "signal: %s", strsignal(WTERMSIG(status)));
+    else if (rc == 0)
+        err_set(&why, -1, "exit status %d", WEXITSTATUS(status));
+    return command_failed(argv, why.msg);
 }
 
 /* --- One watch. ---------------------------------------------------------------------------- */
