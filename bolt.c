@@ -166,6 +166,18 @@ static int read_second_meta(const struct bolt *b, const struct meta *first,
     return 0;
 }
 
+static int read_size(struct bolt *b, struct err *e)
+{
+    struct stat st;
+
+    if (fstat(b->fd, &st) < 0)
+        return err_sys(e, BOLT_EIO, "bolt: stat %s", b->name);
+    if (!S_ISREG(st.st_mode))
+        return err_set(e, BOLT_EIO, "bolt: %s is not a regular file", b->name);
+    b->size = (uint64_t)st.st_size;
+    return 0;
+}
+
 static int choose_meta(struct bolt *b, struct err *e)
 {
     struct meta first, second, *m = &first;
@@ -186,6 +198,10 @@ static int choose_meta(struct bolt *b, struct err *e)
     b->root = m->root;
     b->n_pages = m->n_pages;
     b->txid = m->txid;
+    /* Appended to since it was opened? No meta counts pages that are not there. */
+    if (b->n_pages > b->size / b->page_bytes && b->fd >= 0 &&
+        read_size(b, e) < 0)
+        return BOLT_EIO;
     if (b->n_pages > b->size / b->page_bytes)
         return damaged(b, m == &second, e,
                        "it counts more pages than the file has: it was cut "
@@ -197,17 +213,10 @@ static int choose_meta(struct bolt *b, struct err *e)
 
 static int open_file(struct bolt *b, struct err *e)
 {
-    struct stat st;
-
     b->fd = open(b->name, O_RDONLY | O_CLOEXEC);
     if (b->fd < 0)
         return err_sys(e, BOLT_EIO, "bolt: open %s", b->name);
-    if (fstat(b->fd, &st) < 0)
-        return err_sys(e, BOLT_EIO, "bolt: stat %s", b->name);
-    if (!S_ISREG(st.st_mode))
-        return err_set(e, BOLT_EIO, "bolt: %s is not a regular file", b->name);
-    b->size = (uint64_t)st.st_size;
-    return 0;
+    return read_size(b, e);
 }
 
 static int finish_open(struct bolt *b, int rc, struct bolt **out, struct err *e)

@@ -208,6 +208,13 @@ static void print_version(void)
 
 /* --- The command line, by the rules of Go's flag package. --------------- */
 
+/* What is wrong was said; behind the usage that etcd prints it would be lost. */
+static enum step see_help(void)
+{
+    fputs("See 'etcd --help'.\n", stderr);
+    return STOP_SYNTAX;
+}
+
 static enum step bad_value(const struct flag *f, struct str name,
                            const char *text, const char *wrong)
 {
@@ -220,8 +227,7 @@ static enum step bad_value(const struct flag *f, struct str name,
                STR_FMT(name), wrong);
     fprintf(stderr, "%s\n", buf_z(&b));
     buf_release(&b);
-    print_usage();
-    return STOP_SYNTAX;
+    return see_help();
 }
 
 static enum step no_such_flag(struct loader *l, struct str name)
@@ -242,8 +248,7 @@ static enum step no_such_flag(struct loader *l, struct str name)
     nearest = flag_nearest(name);
     if (nearest)
         fprintf(stderr, "did you mean --%s?\n", nearest);
-    print_usage();
-    return STOP_SYNTAX;
+    return see_help();
 }
 
 /* One flag; *i is left at its last argument. */
@@ -257,8 +262,7 @@ static enum step parse_flag(struct loader *l, char **argv, int argc, int *i)
 
     if (!rest.n || rest.p[0] == '-' || rest.p[0] == '=') {
         fprintf(stderr, "bad flag syntax: %s\n", arg);
-        print_usage();
-        return STOP_SYNTAX;
+        return see_help();
     }
     has_value = str_cut(&rest, '=', &name);
     row = flag_find(name);
@@ -270,8 +274,7 @@ static enum step parse_flag(struct loader *l, char **argv, int argc, int *i)
     } else if (flags[row].type != FLAG_BOOL) {
         if (*i + 1 == argc) {
             fprintf(stderr, "flag needs an argument: -%.*s\n", STR_FMT(name));
-            print_usage();
-            return STOP_SYNTAX;
+            return see_help();
         }
         text = argv[++*i];
     }

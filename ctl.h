@@ -160,9 +160,9 @@ int ctl_get_url(struct ctl *c, const char *url, struct ctl_answer *a,
 
 /* Append the client endpoints that DNS has for the domain, as URLs, to *texts
  * (owned, as are they); name, "" or not, is part of the service's name. 0, or
- * the exit code. */
-int ctl_discover(const char *domain, const char *name, char ***texts,
-                 size_t *n);
+ * -1 and e. */
+int ctl_discover(const char *domain, const char *name, char ***texts, size_t *n,
+                 struct err *e);
 
 /* "Cluster-Endpoints: ..." if --debug. */
 void ctl_debug_endpoints(const struct ctl *c);
@@ -184,9 +184,9 @@ int ctl_flush(void);
 
 /*
  * Start argv (ends with NULL) with more (likewise: "NAME=value") added to the
- * environment. 0 and *pid, or CTL_BAD_ARGS after a message.
+ * environment. 0 and *pid, or -1 and e, in the words of Go.
  */
-int ctl_spawn(char **argv, char *const *more, pid_t *pid);
+int ctl_spawn(char **argv, char *const *more, pid_t *pid, struct err *e);
 
 /* --- Small tools. ------------------------------------------------------- */
 

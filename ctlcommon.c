@@ -21,6 +21,7 @@
 #include "client.h"
 #include "crypto.h"
 #include "dns.h"
+#include "net.h"
 #include "secure.h"
 #include "sys.h"
 
@@ -298,9 +299,9 @@ static int discover(const char *service, const char *scheme, const char *domain,
     return rc == 0 ? (int)n : -1;
 }
 
-/* name: what stands behind the service, "" or "-name". */
+/* name: what stands behind the service, "" or "-name". 0, or -1 and e. */
 static int find_by_srv(const char *domain, const char *name,
-                       struct endpoints *out)
+                       struct endpoints *out, struct err *e)
 {
     char *tls_service = xasprintf("etcd-client-ssl%s", name);
     char *service = xasprintf("etcd-client%s", name);
@@ -311,16 +312,17 @@ static int find_by_srv(const char *domain, const char *name,
     free(tls_service);
     free(service);
     if (tls < 0 && plain < 0)
-        return ctl_say("dns lookup errors: %s and %s", tls_err.msg,
+        return err_set(e, -1, "dns lookup errors: %s and %s", tls_err.msg,
                        plain_err.msg);
     return 0;
 }
 
-int ctl_discover(const char *domain, const char *name, char ***texts, size_t *n)
+int ctl_discover(const char *domain, const char *name, char ***texts, size_t *n,
+                 struct err *e)
 {
     char *suffix = xasprintf("%s%s", name[0] ? "-" : "", name);
     struct endpoints found = {0};
-    int rc = find_by_srv(domain, suffix, &found);
+    int rc = find_by_srv(domain, suffix, &found, e);
 
     *texts = xrealloc(*texts, (*n + found.n + 1) * sizeof(**texts));
     for (size_t i = 0; i < found.n; i++)
@@ -338,8 +340,8 @@ static int find_endpoints(struct ctl *c, struct endpoints *out)
 
     if (domain[0] == '\0')
         domain = getenv("ETCDCTL_DISCOVERY_SRV");
-    if (domain && domain[0] && find_by_srv(domain, "", out) != 0)
-        return CTL_BAD_ARGS;
+    if (domain && domain[0] && find_by_srv(domain, "", out, &e) != 0)
+        return ctl_say("%s", e.msg);
     if (out->n == 0) {
         list = str_of(given_endpoints(c));
         while (list.n > 0) {
@@ -825,7 +827,7 @@ int ctl_say_message(const struct ctl_answer *a)
     return CTL_BAD_ARGS;
 }
 
-int ctl_spawn(char **argv, char *const *more, pid_t *pid)
+int ctl_spawn(char **argv, char *const *more, pid_t *pid, struct err *e)
 {
     size_t n = 0, n_more = 0;
     posix_spawnattr_t attr;
@@ -848,10 +850,14 @@ int ctl_spawn(char **argv, char *const *more, pid_t *pid)
     rc = posix_spawnp(pid, argv[0], NULL, &attr, argv, env);
     posix_spawnattr_destroy(&attr);
     free(env);
+    if (rc == ENOENT && !argv[0][0])
+        return err_set(e, -1, "exec: no command");
     if (rc == ENOENT && !strchr(argv[0], '/'))
-        return ctl_say("exec: \"%s\": executable file not found in $PATH",
-                       argv[0]);
-    return rc ? ctl_say("exec: \"%s\": %s", argv[0], strerror(rc)) : 0;
+        return err_set(
+            e, -1, "exec: \"%s\": executable file not found in $PATH", argv[0]);
+    if (rc != 0)
+        return err_set(e, -1, "fork/exec %s: %s", argv[0], net_errno_text(rc));
+    return 0;
 }
 
 int ctl_flush(void)

@@ -1,6 +1,6 @@
 /*
- * ctlsnapshot.c - snapshot status and restore: of files alone, no server is
- * asked. Both are commands of etcdctl and of etcdutl.
+ * ctlsnapshot.c - snapshot status and restore, and defrag of a directory: of
+ * files alone, no server is asked. They are commands of etcdctl and of etcdutl.
  *
  * RESTORE makes the data directory of one member of a new cluster:
  *
@@ -18,6 +18,7 @@
 
 #include "backend.h"
 #include "cluster.h"
+#include "ctldata.h"
 #include "ctldb.h"
 #include "net.h"
 #include "snap.h"
@@ -52,6 +53,26 @@ const struct ctl_option ctlv3_restore_options[] = {
      "directory)"},
     {0},
 };
+
+/* --- Defrag. ------------------------------------------------------------------------ */
+
+int ctlv3_defrag_dir(const char *data_dir)
+{
+    char *db;
+    struct err e;
+    int rc = 0, pid;
+
+    if (ctl_data_in_use(data_dir, "", &pid))
+        return ctlv3_fail(CTLV3_ERROR,
+                          "%s is in use by process %d; stop it first, or use "
+                          "etcdctl defrag without --data-dir",
+                          data_dir, pid);
+    db = xasprintf("%s/member/snap/db", data_dir);
+    if (ctl_db_copy(db, db, CTL_DB_ALL, 0, &e) != 0)
+        rc = ctlv3_fail(CTLV3_ERROR, "%s", e.msg);
+    free(db);
+    return rc;
+}
 
 /* --- Status. ------------------------------------------------------------------------ */
 
@@ -337,12 +358,13 @@ int ctlv3_snapshot_restore(struct ctl *c)
         return ctlv3_fail(CTLV3_BAD_ARGS,
                           "snapshot restore requires exactly one argument");
     r.file = c->args[0];
-    if (stat(r.file, &st) != 0)
-        return ctlv3_fail(CTLV3_ERROR, "open %s: %s", r.file,
-                          net_errno_text(errno));
-    rc = plan_dirs(c, &r);
-    if (rc == 0 && plan_cluster(c, &r, &e) != 0)
+    if (plan_cluster(c, &r, &e) != 0)
         rc = ctlv3_fail(CTLV3_ERROR, "%s", e.msg);
+    else
+        rc = plan_dirs(c, &r);
+    if (rc == 0 && stat(r.file, &st) != 0)
+        rc = ctlv3_fail(CTLV3_ERROR, "open %s: %s", r.file,
+                        net_errno_text(errno));
     if (rc == 0)
         rc = check_hash(c, r.file);
     if (rc == 0 && write_all(&r, &e) != 0)

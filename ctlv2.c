@@ -546,6 +546,7 @@ static int spawn_command(struct ctl *c, const struct keys_answer *r)
     struct str value = json_text(json_get(node, "value"), "");
     char **argv = xcalloc(c->n_args, sizeof(*argv));
     uint64_t index = 0;
+    struct err e;
     pid_t pid;
     int rc;
 
@@ -559,7 +560,7 @@ static int spawn_command(struct ctl *c, const struct keys_answer *r)
     };
     for (size_t i = 1; i < c->n_args; i++)
         argv[i - 1] = c->args[i];
-    rc = ctl_spawn(argv, more, &pid);
+    rc = ctl_spawn(argv, more, &pid, &e) == 0 ? 0 : ctl_say("%s", e.msg);
     for (size_t i = 0; more[i]; i++)
         free(more[i]);
     free(argv);

@@ -159,6 +159,8 @@ static const struct ctl_option hashkv_options[] = {
 static const struct ctl_option defrag_options[] = {
     {"cluster", NULL, CTL_BOOL, NULL,
      "use all endpoints from the cluster member list"},
+    {"data-dir", NULL, CTL_STRING, "\"\"",
+     "if present, defragments a data directory not in use by etcd"},
     {0},
 };
 static const struct ctl_option user_add_options[] = {

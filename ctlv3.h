@@ -40,7 +40,7 @@ struct ctlv3 {
     struct arena arena;
     enum ctlv3_format format;
     bool hex;
-    int64_t command_ns; /* of a call; 0: none */
+    int64_t command_ns; /* of a call; 0 or less: its time is up at once */
     size_t n_plain;     /* arguments before --; n_args if there was none */
     bool may_be_v2;     /* and then v2 may have it if the server has no v3 */
     bool had_dash;      /* there was one */
@@ -65,9 +65,9 @@ int ctlv3_setup(struct ctl *c);
 void ctlv3_release(struct ctl *c);
 /* Make c->v3->client, and log the user in. 0, or the exit code. */
 int ctlv3_connect(struct ctl *c);
-/* The certificates, before threads begin that make clients of c, or of copies
- * of it, which then share them. 0, or -1 and e, as each such client would say. */
-int ctlv3_load_secure(struct ctl *c, struct err *e);
+/* Read the certificates, and see that there are endpoints: once before clients
+ * are made, and threads that make them. 0, or the exit code. */
+int ctlv3_prepare(struct ctl *c);
 /* A client of one endpoint alone, or of those given (NULL and a message). */
 struct grpc_client *ctlv3_client_of(struct ctl *c, const char *const *endpoints,
                                     size_t n, struct err *e);

@@ -45,18 +45,20 @@ static int find_endpoints(struct ctl *c)
     const char *domain = ctl_string(c, "discovery-srv", "");
     struct str list = str_of(ctl_string(c, "endpoints", DEFAULT_ENDPOINTS));
     struct str item;
+    struct err e;
 
-    if (domain[0])
-        return ctl_discover(domain, ctl_string(c, "discovery-srv-name", ""),
-                            &c->v3->endpoints, &c->v3->n_endpoints);
+    if (domain[0]) {
+        if (ctl_discover(domain, ctl_string(c, "discovery-srv-name", ""),
+                         &c->v3->endpoints, &c->v3->n_endpoints, &e) != 0)
+            return ctlv3_fail(CTLV3_ERROR, "%s", e.msg);
+        return 0;
+    }
     while (list.n > 0) {
         str_cut(&list, ',', &item);
         item = str_trim(item);
         if (item.n > 0)
             add_endpoint(c->v3, xstrndup(item.p, item.n));
     }
-    if (c->v3->n_endpoints == 0)
-        return ctlv3_fail(CTLV3_ERROR, "must provide at least one endpoint");
     return 0;
 }
 
@@ -91,13 +93,13 @@ void ctlv3_release(struct ctl *c)
 static void read_user(struct ctl *c, struct buf *user, struct buf *password)
 {
     const char *given = ctl_string(c, "user", "");
-    const char *secret = ctl_string(c, "password", NULL);
-    const char *colon = secret ? NULL : strchr(given, ':');
+    const char *secret = ctl_string(c, "password", "");
+    const char *colon = secret[0] ? NULL : strchr(given, ':');
 
     if (!given[0])
         return;
     buf_add(user, given, colon ? (size_t)(colon - given) : strlen(given));
-    if (secret)
+    if (secret[0])
         buf_adds(password, secret);
     else if (colon)
         buf_adds(password, colon + 1);
@@ -105,9 +107,23 @@ static void read_user(struct ctl *c, struct buf *user, struct buf *password)
         ctl_ask_secret("Password: ", password);
 }
 
-int ctlv3_load_secure(struct ctl *c, struct err *e)
+int ctlv3_prepare(struct ctl *c)
 {
-    return c->v3->secure ? 0 : ctl_secure(c, "", true, &c->v3->secure, e);
+    static const char *const files[] = {"cert", "key", "cacert"};
+    struct err e;
+
+    for (size_t i = 0; i < ARRAY_LEN(files); i++) {
+        if (!*ctl_string(c, files[i], "-"))
+            return ctlv3_fail(CTLV3_BAD_ARGS,
+                              "empty string is passed to --%s option",
+                              files[i]);
+    }
+    if (!c->v3->secure && ctl_secure(c, "", true, &c->v3->secure, &e) < 0)
+        return ctlv3_fail(CTLV3_BAD_ARGS, "%s", e.msg);
+    if (c->v3->n_endpoints == 0)
+        return ctlv3_fail(CTLV3_BAD_CONNECTION,
+                          "etcdclient: no available endpoints");
+    return 0;
 }
 
 struct grpc_client *ctlv3_client_of(struct ctl *c, const char *const *endpoints,
@@ -125,8 +141,6 @@ struct grpc_client *ctlv3_client_of(struct ctl *c, const char *const *endpoints,
     };
     struct grpc_client *client;
 
-    if (ctlv3_load_secure(c, e) < 0)
-        return NULL;
     o.conn.secure = c->v3->secure;
     read_user(c, &user, &password);
     if (user.len > 0 &&
@@ -144,16 +158,19 @@ struct grpc_client *ctlv3_client_of(struct ctl *c, const char *const *endpoints,
 
 int64_t ctlv3_deadline(const struct ctl *c)
 {
-    return c->v3->command_ns > 0 ? sys_mono_ns() + c->v3->command_ns : 0;
+    int64_t now = sys_mono_ns(), left = INT64_MAX - now;
+
+    return now + (c->v3->command_ns < left ? c->v3->command_ns : left);
 }
 
 int ctlv3_connect(struct ctl *c)
 {
     struct ctlv3 *v = c->v3;
     struct err e;
+    int rc = v->client ? 0 : ctlv3_prepare(c);
 
-    if (v->client)
-        return 0;
+    if (v->client || rc != 0)
+        return rc;
     v->client = ctlv3_client_of(c, (const char *const *)v->endpoints,
                                 v->n_endpoints, &e);
     if (!v->client)

@@ -6,6 +6,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <strings.h>
 
 /* --- Listing. ------------------------------------------------------------------------ */
 
@@ -212,6 +213,21 @@ static void print_conf(const struct rpcpb_member_add_response *r,
     buf_release(&conf);
 }
 
+/* The likeliest mistake is the v2 form, `member add NAME URL`. */
+static int too_many(const struct ctl *c)
+{
+    struct buf b = {0};
+    int rc;
+
+    for (size_t i = 0; i < c->n_args; i++) {
+        if (strncasecmp(c->args[i], "http", 4) == 0)
+            buf_printf(&b, ", did you mean --peer-urls=%s", c->args[i]);
+    }
+    rc = ctlv3_fail(CTLV3_BAD_ARGS, "too many arguments%s", buf_z(&b));
+    buf_release(&b);
+    return rc;
+}
+
 int ctlv3_member_add(struct ctl *c)
 {
     struct rpcpb_member_add_response response = {0};
@@ -221,7 +237,7 @@ int ctlv3_member_add(struct ctl *c)
     if (c->n_args < 1)
         return ctlv3_fail(CTLV3_BAD_ARGS, "member name not provided");
     if (c->n_args > 1)
-        return ctlv3_fail(CTLV3_BAD_ARGS, "too many arguments");
+        return too_many(c);
     rc = peer_urls(c, &r.peerURLs.items, &r.peerURLs.n);
     if (rc == 0)
         rc = ctlv3_call(c, RPC_CLUSTER_MEMBER_ADD, &r, &response);
@@ -298,26 +314,48 @@ int ctlv3_member_promote(struct ctl *c)
 
 /* --- Leadership. ---------------------------------------------------------------------- */
 
-/* The leader among the endpoints: a client of it alone, and its id. */
-static struct grpc_client *find_leader(struct ctl *c, uint64_t *id,
-                                       struct err *e)
+/*
+ * The leader among the endpoints: a client of it alone, and its id. One that
+ * does not answer may be what leadership shall move away from, or be down for
+ * long: it is told of only if no other endpoint leads. 0, or the exit code.
+ */
+static int find_leader(struct ctl *c, struct grpc_client **out, uint64_t *id)
 {
-    for (size_t i = 0; i < c->v3->n_endpoints; i++) {
-        const char *endpoint = c->v3->endpoints[i];
-        struct rpcpb_status_response status = {0};
-        struct rpcpb_status_request request = {0};
-        struct grpc_client *one = ctlv3_client_of(c, &endpoint, 1, e);
+    struct buf asked = {0};
+    struct err silent;
+    bool is_silent = false;
+    int rc = ctlv3_prepare(c);
 
-        if (one &&
-            ctlv3_try(c, one, RPC_MAINTENANCE_STATUS, &request, &status, e) ==
-                GRPC_OK &&
-            status.header && status.header->member_id == status.leader) {
-            *id = status.leader;
-            return one;
+    *out = NULL;
+    for (size_t i = 0; i < c->v3->n_endpoints && rc == 0 && !*out; i++) {
+        const char *endpoint = c->v3->endpoints[i];
+        struct rpcpb_status_response r = {0};
+        struct rpcpb_status_request request = {0};
+        struct err e;
+        struct grpc_client *one = ctlv3_client_of(c, &endpoint, 1, &e);
+        int status = GRPC_UNAVAILABLE;
+
+        if (one)
+            status =
+                ctlv3_try(c, one, RPC_MAINTENANCE_STATUS, &request, &r, &e);
+        buf_printf(&asked, "%s%s", i ? " " : "", endpoint);
+        if (status != GRPC_OK) {
+            is_silent = true;
+            silent = e;
+        } else if (r.header && r.header->member_id == r.leader) {
+            *id = r.leader;
+            *out = one;
+            continue;
         }
         grpc_client_close(one);
     }
-    return NULL;
+    if (rc == 0 && !*out && is_silent)
+        rc = ctlv3_fail_status(c, CTLV3_ERROR, &silent);
+    else if (rc == 0 && !*out)
+        rc = ctlv3_fail(CTLV3_BAD_ARGS, "no leader endpoint given at [%s]",
+                        buf_z(&asked));
+    buf_release(&asked);
+    return rc;
 }
 
 int ctlv3_move_leader(struct ctl *c)
@@ -338,17 +376,9 @@ int ctlv3_move_leader(struct ctl *c)
         free(why);
         return rc;
     }
-    leader = find_leader(c, &id, &e);
-    if (!leader) {
-        struct buf b = {0};
-
-        for (size_t i = 0; i < c->v3->n_endpoints; i++)
-            buf_printf(&b, "%s%s", i ? " " : "", c->v3->endpoints[i]);
-        rc = ctlv3_fail(CTLV3_BAD_ARGS, "no leader endpoint given at [%s]",
-                        buf_z(&b));
-        buf_release(&b);
+    rc = find_leader(c, &leader, &id);
+    if (rc != 0)
         return rc;
-    }
     if (ctlv3_try(c, leader, RPC_MAINTENANCE_MOVE_LEADER, &r, &response, &e) !=
         0)
         rc = ctlv3_fail_status(c, CTLV3_ERROR, &e);

@@ -4,6 +4,7 @@
  */
 #include "ctlv3.h"
 
+#include "ctlsnapshot.h"
 #include "sys.h"
 
 #include <inttypes.h>
@@ -34,23 +35,25 @@ static int find_endpoints(struct ctl *c, struct endpoints *out)
 {
     struct rpcpb_member_list_response r = {0};
     struct rpcpb_member_list_request request = {.linearizable = true};
-    struct err e;
-    int rc;
+    struct err e, named;
+    int rc = ctlv3_prepare(c);
 
-    if (!ctl_bool(c, "cluster")) {
+    if (rc == 0 && !ctl_bool(c, "cluster")) {
         for (size_t i = 0; i < c->v3->n_endpoints; i++)
             add(out, str_of(c->v3->endpoints[i]));
         return 0;
     }
-    rc = ctlv3_connect(c);
-    if (rc != 0)
-        return rc;
+    if (rc == 0)
+        rc = ctlv3_connect(c);
+    if (rc != 0) /* one code for whatever keeps --cluster from its answer */
+        return rc > 0 && ctl_bool(c, "cluster") ? CTLV3_ERROR : rc;
     if (ctlv3_try(c, c->v3->client, RPC_CLUSTER_MEMBER_LIST, &request, &r,
-                  &e) != 0)
-        return ctlv3_fail_named(c,
-                                "failed to fetch endpoints from etcd cluster "
-                                "member list",
-                                &e);
+                  &e) != 0) {
+        err_set(&named, e.code,
+                "failed to fetch endpoints from etcd cluster member list: %s",
+                e.msg);
+        return ctlv3_fail_status(c, CTLV3_ERROR, &named);
+    }
     for (size_t i = 0; i < r.members.n; i++) {
         for (size_t k = 0; k < r.members.items[i].clientURLs.n; k++)
             add(out, r.members.items[i].clientURLs.items[k]);
@@ -201,7 +204,6 @@ int ctlv3_endpoint_health(struct ctl *c)
     struct health *h;
     int rc = find_endpoints(c, &l);
 
-    (void)ctlv3_load_secure(c, NULL); /* each endpoint tells if it failed */
     h = xcalloc(l.n + 1, sizeof(*h));
     for (size_t i = 0; i < l.n && rc == 0; i++) {
         h[i].c = c;
@@ -445,10 +447,14 @@ int ctlv3_endpoint_hashkv(struct ctl *c)
 
 int ctlv3_defrag(struct ctl *c)
 {
+    const char *data_dir = ctl_string(c, "data-dir", "");
     struct rpcpb_defragment_request request = {0};
     struct endpoints l = {0};
-    int rc = find_endpoints(c, &l), failed = 0;
+    int rc, failed = 0;
 
+    if (data_dir[0])
+        return ctlv3_defrag_dir(data_dir);
+    rc = find_endpoints(c, &l);
     for (size_t i = 0; i < l.n && rc == 0; i++) {
         struct rpcpb_defragment_response r = {0};
         struct err e;

@@ -155,6 +155,36 @@ static const char *why_not_int(const char *s)
     return errno == ERANGE ? "value out of range" : "invalid syntax";
 }
 
+static bool is_unit(struct str s)
+{
+    char *one = xasprintf("1%.*s", STR_FMT(s));
+    bool is = s.n > 0 && ctl_value_fits(CTL_DURATION, one);
+
+    free(one);
+    return is;
+}
+
+static void say_why_not_duration(struct buf *b, const char *value)
+{
+    static const char number[] = "0123456789.";
+    const char *start = value + (*value == '-' || *value == '+'), *p = start;
+    struct str unit;
+
+    do {
+        p += strspn(p, number);
+        unit = (struct str){p, strcspn(p, number)};
+        p += unit.n;
+    } while (*p && is_unit(unit));
+    if (unit.p == start || is_unit(unit)) /* no number; or one too large */
+        buf_adds(b, "time: invalid duration ");
+    else if (unit.n == 0)
+        buf_adds(b, "time: missing unit in duration ");
+    else
+        buf_printf(b, "time: unknown unit \"%.*s\" in duration ",
+                   STR_FMT(unit));
+    buf_printf(b, "\"%s\"", value);
+}
+
 /* What Go says of a value that does not fit the type. */
 static void say_why(struct buf *b, enum ctl_type type, const char *value)
 {
@@ -164,10 +194,8 @@ static void say_why(struct buf *b, enum ctl_type type, const char *value)
     else if (type == CTL_BOOL)
         buf_printf(b, "strconv.ParseBool: parsing \"%s\": invalid syntax",
                    value);
-    else if (value[0] && value[strspn(value, "0123456789.")] == '\0')
-        buf_printf(b, "time: missing unit in duration \"%s\"", value);
     else
-        buf_printf(b, "time: invalid duration \"%s\"", value);
+        say_why_not_duration(b, value);
 }
 
 /* NULL if the value fits the type, or why not in pflag's words (owned). */
@@ -520,17 +548,40 @@ static int help_on(const struct ctlv3_program *program, int argc, char **argv,
     const struct ctlv3_verb *v =
         first < argc ? verb_named(program->verbs, argv[first]) : NULL;
 
-    if (first < argc && !v)
-        return is_v2_verb(program, argv[first], NULL)
-                   ? CTLV3_TRY_V2
-                   : unknown_command(&p, argv[first]);
+    if (first < argc && !v && is_v2_verb(program, argv[first], NULL))
+        return CTLV3_TRY_V2;
     if (v && v->verbs)
         p.group = v;
     else
         p.verb = v;
     if (p.group && second < argc)
         p.verb = verb_named(p.group->verbs, argv[second]);
-    return print_help(&p);
+    (void)print_help(&p);
+    if (first < argc && !v) {
+        (void)ctl_flush();
+        fprintf(stderr, "Unknown help topic [`%s`]\n", argv[first]);
+    }
+    return 0;
+}
+
+/* A group without a command of it, or with an unknown one: help, and no error,
+ * as etcdctl has it; but who reads it shall see why. */
+static int run_group(struct ctl *c, const struct place *p, struct line *l,
+                     const char *name)
+{
+    struct buf b = {0};
+    char *why = parse(c, NULL, l);
+
+    if (why)
+        return bad_option(p, why);
+    (void)print_help(p);
+    if (name && strcmp(name, "help") != 0) {
+        add_name(&b, p);
+        (void)ctl_flush();
+        fprintf(stderr, "unknown command \"%s\" for \"%s\"\n", name, buf_z(&b));
+        buf_release(&b);
+    }
+    return 0;
 }
 
 /* A command of a group, or v2's. */
@@ -540,15 +591,13 @@ static int run_in_group(struct ctl *c, struct place *p, struct line *l,
     int second = next_word(p->program, argc, argv, at + 1);
     const char *name = second < argc ? argv[second] : NULL;
 
-    if (!name || strcmp(name, "help") == 0)
-        return print_help(p);
-    p->verb = verb_named(p->group->verbs, name);
-    if (!p->verb)
-        return is_v2_verb(p->program, p->group->name, name)
-                   ? CTLV3_TRY_V2
-                   : unknown_command(p, name);
+    p->verb = name ? verb_named(p->group->verbs, name) : NULL;
+    if (!p->verb && name && is_v2_verb(p->program, p->group->name, name))
+        return CTLV3_TRY_V2;
     if (c->mode == CTL_MODE_UNSET && has_v2_option(p, argc, argv))
         return CTLV3_TRY_V2;
+    if (!p->verb)
+        return run_group(c, p, l, name);
     l->skip[1] = second;
     return run_found(c, p, l);
 }

@@ -128,13 +128,14 @@ static int run_locked(struct ctl *c, const struct rpcpb_lock_response *r)
         NULL,
     };
     int status = 0;
+    struct err e;
     pid_t pid;
-    int rc = ctl_spawn(c->args + 1, more, &pid);
+    int rc = ctl_spawn(c->args + 1, more, &pid, &e);
 
     free(more[0]);
     free(more[1]);
     if (rc != 0)
-        return rc;
+        return ctlv3_fail(CTLV3_ERROR, "%s", e.msg);
     while (waitpid(pid, &status, 0) != pid)
         continue; /* a signal of ours went to it, too */
     if (WIFSIGNALED(status))

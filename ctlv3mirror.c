@@ -231,9 +231,10 @@ static void *report(void *arg)
 /* --- The command. ----------------------------------------------------------------------------- */
 
 /* user[:password] of the destination, into the options. */
-static struct grpc_client *dial_destination(struct ctl *c, const char *endpoint,
-                                            struct secure **secure,
-                                            struct err *e)
+static struct grpc_client *client_of_destination(struct ctl *c,
+                                                 const char *endpoint,
+                                                 struct secure *secure,
+                                                 struct err *e)
 {
     const char *given = ctl_string(c, "dest-user", "");
     const char *password = ctl_string(c, "dest-password", NULL);
@@ -249,13 +250,10 @@ static struct grpc_client *dial_destination(struct ctl *c, const char *endpoint,
                     : colon  ? colon + 1
                              : "",
         .tls = ctl_wants_tls(c, "dest-"),
+        .conn.secure = secure,
     };
-    struct grpc_client *client = NULL;
+    struct grpc_client *client = grpc_client_new(&o, e);
 
-    if (ctl_secure(c, "dest-", true, secure, e) == 0) {
-        o.conn.secure = *secure;
-        client = grpc_client_new(&o, e);
-    }
     free(user);
     return client;
 }
@@ -285,7 +283,9 @@ int ctlv3_make_mirror(struct ctl *c)
     if (ctl_bool(c, "no-dest-prefix"))
         m.to_prefix = STR("");
     m.arena.limit = SIZE_MAX / 2;
-    m.to = dial_destination(c, c->args[0], &secure, &e);
+    if (ctl_secure(c, "dest-", true, &secure, &e) < 0)
+        return ctlv3_fail(CTLV3_BAD_ARGS, "%s", e.msg);
+    m.to = client_of_destination(c, c->args[0], secure, &e);
     if (!m.to)
         return ctlv3_fail(CTLV3_BAD_CONNECTION, "%s", e.msg);
     (void)sys_thread_detached(SYS_STACK_SMALL, report, &m);

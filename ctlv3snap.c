@@ -4,6 +4,7 @@
  */
 #include "ctlv3.h"
 
+#include "net.h"
 #include "sys.h"
 
 #include <errno.h>
@@ -13,8 +14,8 @@
 
 static int io_error(const char *verb, const char *path)
 {
-    return ctlv3_fail(CTLV3_INTERRUPTED, "could not %s %s (%s)", verb, path,
-                      strerror(errno));
+    return ctlv3_fail(CTLV3_INTERRUPTED, "could not %s %s (%s %s: %s)", verb,
+                      path, verb, path, net_errno_text(errno));
 }
 
 /* etcdctl shows a snapshot's error in the words of its gRPC library. */
@@ -27,6 +28,12 @@ static int refused(struct ctl *c, const struct err *e)
         return ctlv3_fail_status(c, CTLV3_INTERRUPTED, e);
     err_set(&shown, e->code, "rpc error: code = %s desc = %s", name, e->msg);
     return ctlv3_fail_status(c, CTLV3_INTERRUPTED, &shown);
+}
+
+/* What takes as long as it takes has an end only if --command-timeout says so. */
+static int64_t deadline_of(const struct ctl *c)
+{
+    return ctl_given(c, "command-timeout") ? ctlv3_deadline(c) : 0;
 }
 
 /* All pieces, as they come. 0, or the exit code. */
@@ -59,8 +66,8 @@ static int download(struct ctl *c, int fd, const char *path)
     int rc;
 
     if (grpc_client_stream(c->v3->client,
-                           rpc_methods[RPC_MAINTENANCE_SNAPSHOT].path.p, 0, &s,
-                           &e) != GRPC_OK)
+                           rpc_methods[RPC_MAINTENANCE_SNAPSHOT].path.p,
+                           deadline_of(c), &s, &e) != GRPC_OK)
         return ctlv3_fail_status(c, CTLV3_INTERRUPTED, &e);
     ctlv3_send(s, RPC_MAINTENANCE_SNAPSHOT, &request);
     grpc_stream_end(s);
@@ -84,11 +91,28 @@ static int save(struct ctl *c, const char *path, const char *part)
     if (close(fd) != 0 && rc == 0)
         rc = io_error("close", part);
     if (rc == 0 && rename(part, path) != 0)
-        rc = io_error("rename", part);
+        rc = ctlv3_fail(CTLV3_INTERRUPTED,
+                        "could not rename %s to %s (rename %s %s: %s)", part,
+                        path, part, path, net_errno_text(errno));
     if (rc == 0 && sys_fsync_parent(path, &e) != 0)
         rc = ctlv3_fail(CTLV3_INTERRUPTED, "%s", e.msg);
     if (rc != 0)
         (void)unlink(part);
+    return rc;
+}
+
+static int not_one(const struct ctl *c)
+{
+    struct buf b = {0};
+    int rc;
+
+    for (size_t i = 0; i < c->v3->n_endpoints; i++)
+        buf_printf(&b, "%s%s", i ? " " : "", c->v3->endpoints[i]);
+    rc = ctlv3_fail(CTLV3_INTERRUPTED,
+                    "snapshot must be requested to one selected node, not "
+                    "multiple [%s]",
+                    buf_z(&b));
+    buf_release(&b);
     return rc;
 }
 
@@ -100,10 +124,7 @@ int ctlv3_snapshot_save(struct ctl *c)
     if (c->n_args != 1)
         return ctlv3_fail(CTLV3_BAD_ARGS, "snapshot save expects one argument");
     if (c->v3->n_endpoints != 1)
-        return ctlv3_fail(CTLV3_BAD_ARGS,
-                          "snapshot must be requested to one "
-                          "selected node, not multiple [%s ...]",
-                          c->v3->endpoints[0]);
+        return not_one(c);
     rc = ctlv3_connect(c);
     if (rc != 0)
         return rc;

@@ -167,6 +167,9 @@ int ctlv3_txn(struct ctl *c)
     if (c->n_args != 0)
         return ctlv3_fail(CTLV3_BAD_ARGS,
                           "txn command does not accept argument");
+    rc = ctlv3_connect(c); /* before anybody types */
+    if (rc != 0)
+        return rc;
     prompt(c, "compares:");
     rc = read_compares(c, &r);
     if (rc != 0)

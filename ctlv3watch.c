@@ -41,6 +41,20 @@ static char *quoted(const char *name, struct str s)
     return buf_steal(&b);
 }
 
+static int command_failed(char **argv, const char *why)
+{
+    struct buf b = {0};
+
+    for (size_t i = 0; argv[i]; i++) {
+        buf_adds(&b, i ? " " : "");
+        ctl_quote(&b, str_of(argv[i]));
+    }
+    (void)ctl_flush();
+    fprintf(stderr, "command [%s] error (%s)\n", buf_z(&b), why);
+    buf_release(&b);
+    return CTLV3_ERROR;
+}
+
 /* 0, or the exit code. */
 static int run_command(char **argv, const struct rpcpb_watch_response *r,
                        const struct rpcpb_event *e)
@@ -57,16 +71,19 @@ static int run_command(char **argv, const struct rpcpb_watch_response *r,
         NULL,
     };
     int status = 0, rc;
+    struct err why;
     pid_t pid;
 
-    rc = ctl_spawn(argv, more, &pid);
+    rc = ctl_spawn(argv, more, &pid, &why);
     for (size_t i = 0; more[i]; i++)
         free(more[i]);
-    if (rc != 0 || waitpid(pid, &status, 0) != pid || status == 0)
-        return rc;
-    fprintf(stderr, "command \"%s\" error (exit status %d)\n", argv[0],
-            WIFEXITED(status) ? WEXITSTATUS(status) : -1);
-    return CTLV3_ERROR;
+    if (rc == 0 && (waitpid(pid, &status, 0) != pid || status == 0))
+        return 0;
+    if (rc == 0 && WIFSIGNALED(status))
+        err_set(&why, -1, "signal: %s", strsignal(WTERMSIG(status)));
+    else if (rc == 0)
+        err_set(&why, -1, "exit status %d", WEXITSTATUS(status));
+    return command_failed(argv, why.msg);
 }
 
 /* --- One watch. ---------------------------------------------------------------------------- */
@@ -221,15 +238,15 @@ static const char *read_args(struct ctl *c, struct watch *w)
     size_t n = c->v3->n_plain;
     struct ctlv3_range range;
 
-    if (key && n > 0)
-        return "bad number of arguments (found conflicting environment key)";
-    if (!key && (n < 1 || n > 2))
-        return "bad number of arguments";
     if (c->v3->had_dash && n == c->n_args)
         return "bad number of arguments (found separator --, but no commands)";
-    if (!key) {
+    if (key && n > 0)
+        return "bad number of arguments (found conflicting environment key)";
+    if (!key && n < 1)
+        return "bad number of arguments";
+    if (!key) { /* of more than two etcdctl takes the first alone */
         key = c->args[0];
-        end = n > 1 ? c->args[1] : NULL;
+        end = n == 2 ? c->args[1] : NULL;
     }
     if (end && ctl_bool(c, "prefix"))
         return "`range_end` and `--prefix` are mutually exclusive";
@@ -365,15 +382,18 @@ static int interactive(struct ctl *c)
 
 int ctlv3_watch(struct ctl *c)
 {
+    const char *end = environment("ETCDCTL_WATCH_RANGE_END");
     struct watch w = {.c = c};
     const char *why;
     int rc;
 
+    if (end && !environment("ETCDCTL_WATCH_KEY"))
+        return ctlv3_fail(CTLV3_BAD_ARGS,
+                          "ETCDCTL_WATCH_KEY is empty but got "
+                          "ETCDCTL_WATCH_RANGE_END=\"%s\"",
+                          end);
     if (ctl_bool(c, "interactive")) {
-        rc = c->n_args == 0
-                 ? ctlv3_connect(c)
-                 : ctlv3_fail(CTLV3_BAD_ARGS, "args[0] must be 'watch' "
-                                              "for interactive calls");
+        rc = ctlv3_connect(c);
         return rc ? rc : interactive(c);
     }
     why = read_args(c, &w);

@@ -5,7 +5,6 @@
 #include "ctlv3line.h"
 
 #include "backend.h"
-#include "ctldata.h"
 #include "ctldb.h"
 #include "ctlsnapshot.h"
 
@@ -19,23 +18,11 @@
 static int utl_defrag(struct ctl *c)
 {
     const char *dir = ctl_string(c, "data-dir", "");
-    char *db;
-    struct err e;
-    int rc = 0, pid;
 
     if (!dir[0])
         return ctlv3_fail(CTLV3_BAD_ARGS,
                           "required flag(s) \"data-dir\" not set");
-    if (ctl_data_in_use(dir, "", &pid))
-        return ctlv3_fail(CTLV3_ERROR,
-                          "%s is in use by process %d; stop it first, or use "
-                          "etcdctl defrag",
-                          dir, pid);
-    db = xasprintf("%s/member/snap/db", dir);
-    if (ctl_db_copy(db, db, CTL_DB_ALL, 0, &e) != 0)
-        rc = ctlv3_fail(CTLV3_ERROR, "%s", e.msg);
-    free(db);
-    return rc;
+    return ctlv3_defrag_dir(dir);
 }
 
 /* --- HashKV. -------------------------------------------------------------------------- */

@@ -401,6 +401,7 @@ static int copy_bytes(int from, int to, int64_t size)
     return rc == 0 ? fsync(to) : rc;
 }
 
+/* A part of a copy is none, and would take the space of the next one. */
 static int copy_file(int from, int64_t size, const char *path)
 {
     int fd =
@@ -412,6 +413,8 @@ static int copy_file(int from, int64_t size, const char *path)
     rc = copy_bytes(from, fd, size);
     saved = errno;
     close(fd);
+    if (rc < 0)
+        unlink(path);
     errno = saved;
     return rc;
 }
@@ -426,18 +429,21 @@ static int repair(struct wal *w, const struct scan *s, char **note,
     char *broken = xasprintf("%s.broken", path);
     int rc = 0;
 
-    if (copy_file(fd, s->r.size, broken) < 0)
-        rc = err_sys(e, WAL_EIO, "copy %s to %s", path, broken);
-    else if (sync_dir(w, w->dir, e) < 0)
+    if (copy_file(fd, s->r.size, broken) < 0) {
+        err_sys(e, WAL_EIO, "copy %s to %s", path, broken);
+        rc = wal_tell_space(errno, broken, s->r.size, e);
+    } else if (sync_dir(w, w->dir, e) < 0) {
         rc = WAL_EIO;
-    else if (ftruncate(fd, (off_t)s->r.off) < 0 || wal_preallocate(fd) < 0 ||
-             (!w->no_fsync && fsync(fd) < 0))
-        rc = err_sys(e, WAL_EIO, "repair %s", path);
-    else
+    } else if (ftruncate(fd, (off_t)s->r.off) < 0 || wal_preallocate(fd) < 0 ||
+               (!w->no_fsync && fsync(fd) < 0)) {
+        err_sys(e, WAL_EIO, "repair %s", path);
+        rc = wal_tell_space(errno, path, wal_segment_bytes - s->r.off, e);
+    } else {
         *note = xasprintf("%s is cut at offset %" PRId64
                           ", where a crash tore the last write (%s); %s is "
                           "what it was",
                           path, s->r.off, s->torn, broken);
+    }
     free(broken);
     free(path);
     return rc;
@@ -492,6 +498,17 @@ static int settle(struct wal *w, int64_t unproven, struct err *e)
     return sync_parents(w, e);
 }
 
+static int preallocate_failed(struct wal *w, int64_t need, struct err *e)
+{
+    char *path = wal_segment_path(w->dir, tail_of(w));
+    int error = errno;
+
+    tail_failed(w, "preallocate", e);
+    wal_tell_space(error, path, need, e);
+    free(path);
+    return WAL_EIO;
+}
+
 /* Behind replay: the tail is ready to be written. */
 static int open_tail(struct wal *w, const struct scan *s,
                      struct wal_contents *c, struct wal_snapshot snap,
@@ -507,7 +524,7 @@ static int open_tail(struct wal *w, const struct scan *s,
         return WAL_EIO;
     if (!s->torn && s->r.size < wal_segment_bytes &&
         wal_preallocate(tail_of(w)->fd) < 0)
-        return tail_failed(w, "preallocate", e);
+        return preallocate_failed(w, wal_segment_bytes - s->r.size, e);
     return settle(w, s->unproven, e);
 }
 

@@ -80,6 +80,9 @@ int wal_segment_create(const char *path, int *fd, struct err *e);
 /* Space is taken now, so that the disk is not found full in mid-write, and so
  * that a sync has no file length to write. 0, or -1 with errno. */
 int wal_preallocate(int fd);
+/* Behind a message about path: if the error is that the disk is full, how much
+ * must be free there, and how much is. WAL_EIO. */
+int wal_tell_space(int error, const char *path, int64_t need, struct err *e);
 
 int64_t wal_file_size(int fd);
 /* Up to n bytes, fewer only at the end of the file; -1 with errno. */

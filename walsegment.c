@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 int64_t wal_segment_bytes = WAL_SEGMENT_BYTES;
@@ -165,9 +166,29 @@ int wal_preallocate(int fd)
     return rc;
 }
 
+int wal_tell_space(int error, const char *path, int64_t need, struct err *e)
+{
+    const char *slash = strrchr(path, '/');
+    char *dir = slash ? xstrndup(path, (size_t)(slash - path)) : xstrdup(".");
+    size_t n = e ? strlen(e->msg) : 0;
+    int64_t mb = 1000 * 1000;
+    struct statvfs st;
+
+    if (e && (error == ENOSPC || error == EDQUOT)) {
+        n += (size_t)snprintf(e->msg + n, sizeof(e->msg) - n,
+                              ": up to %" PRId64 " MB must be free in %s",
+                              (need + mb - 1) / mb, dir);
+        if (error == ENOSPC && n < sizeof(e->msg) && statvfs(dir, &st) == 0)
+            snprintf(e->msg + n, sizeof(e->msg) - n, ", where %" PRIu64 " are",
+                     (uint64_t)st.f_bavail * st.f_frsize / (uint64_t)mb);
+    }
+    free(dir);
+    return WAL_EIO;
+}
+
 int wal_segment_create(const char *path, int *fd, struct err *e)
 {
-    int rc, f;
+    int rc, f, error = 0;
 
     if (unlink(path) < 0 && errno != ENOENT)
         return err_sys(e, WAL_EIO, "remove %s", path);
@@ -175,12 +196,14 @@ int wal_segment_create(const char *path, int *fd, struct err *e)
     if (f < 0)
         return err_sys(e, WAL_EIO, "create %s", path);
     rc = lock_segment(f, path, e);
-    if (rc == 0 && wal_preallocate(f) < 0)
-        rc = err_sys(e, WAL_EIO, "preallocate %s (64 MB must be free)", path);
+    if (rc == 0 && wal_preallocate(f) < 0) {
+        error = errno;
+        rc = err_sys(e, WAL_EIO, "preallocate %s", path);
+    }
     if (rc < 0) {
         unlink(path);
         close(f);
-        return rc;
+        return error ? wal_tell_space(error, path, wal_segment_bytes, e) : rc;
     }
     *fd = f;
     return 0;

@@ -1,13 +1,16 @@
 /*
  * backend_test.c - the v3 state in a file and back: keys with their history,
- * while compaction is under way; all other buckets; what etcd's versions leave
- * out or add; what is damaged.
+ * while compaction is under way, or the file is appended to; all other buckets;
+ * what etcd's versions leave out or add; what is damaged.
  */
 #include "backend.h"
 
 #include "files.h"
 #include "hash.h"
+#include "sys.h"
+#include "v3.h"
 
+#include <inttypes.h>
 #include <sys/stat.h>
 
 /* --- A state. ------------------------------------------------------------------ */
@@ -360,6 +363,80 @@ static void test_update(void)
     mvcc_free(m);
 }
 
+/* --- Read while it is appended to. ---------------------------------------------- */
+
+#define BESIDE_NS (500 * NS_PER_MS)
+
+static uint64_t is_over, n_saved; /* atomic */
+
+/* As a server's checkpoints do: applied index i stands for i keys. */
+static void *append_all_the_time(void *path)
+{
+    struct backend_file *file = NULL;
+    struct mvcc *m = mvcc_new();
+    char key[32];
+
+    for (uint64_t i = 1; !sys_u64_load(&is_over); i++) {
+        struct backend_image im = {0};
+        struct backend_source src = source_of(&im, m);
+        struct backend_meta meta = {
+            .consistent_index = i, .finished = -1, .scheduled = -1};
+        struct mvcc_put p = {.key = {key, sizeof(key)},
+                             .value = STR("so long that pages become full")};
+        struct mvcc_put_result r;
+
+        snprintf(key, sizeof(key), "key/%026" PRIu64, i);
+        if (mvcc_put(m, &p, NULL, &r) != 0)
+            abort();
+        mvcc_put_release(&r);
+        backend_set_meta(&im, &meta);
+        im.last = mvcc_revision(m);
+        if (backend_update(&file, path, &src, true, NULL, NULL) != 0)
+            abort();
+        backend_image_release(&im);
+        sys_u64_store(&n_saved, i);
+    }
+    backend_file_close(file);
+    mvcc_free(m);
+    return NULL;
+}
+
+static void check_whole(const char *path, uint64_t index_min)
+{
+    struct backend_meta meta = {0};
+    struct mvcc *m = mvcc_new();
+
+    CHECK(backend_load(path, m, NULL, NULL, &meta, NULL) == 0);
+    CHECK(mvcc_revision(m) == (int64_t)meta.consistent_index + 1);
+    CHECK(meta.consistent_index >= index_min);
+    mvcc_free(m);
+}
+
+/* Whoever looks on (etcdctl recover status, a backup) finds a whole file. */
+static void test_read_beside(void)
+{
+    int64_t end = sys_mono_ns() + BESIDE_NS;
+    char *path = in_dir("db");
+    pthread_t thread;
+
+    CHECK(sys_thread(&thread, SYS_STACK_LARGE, append_all_the_time, path) == 0);
+    while (sys_u64_load(&n_saved) == 0)
+        sys_sleep_ms(1);
+    for (unsigned i = 0; sys_mono_ns() < end; i++) {
+        uint64_t before = sys_u64_load(&n_saved), index = 0;
+        struct err e = {0};
+
+        CHECK(v3_peek_index(path, &index, &e) == 0);
+        CHECK_STR(e.msg, "");
+        CHECK(index >= before && index <= sys_u64_load(&n_saved) + 1);
+        if (i % 100 == 0)
+            check_whole(path, index);
+    }
+    sys_u64_store(&is_over, 1);
+    pthread_join(thread, NULL);
+    free(path);
+}
+
 static void check_trailer(const char *path, enum backend_trailer want,
                           uint64_t want_bytes)
 {
@@ -596,10 +673,19 @@ static void test_visitor_refuses(void)
 int main(void)
 {
     void (*const tests[])(void) = {
-        test_round_trips, test_pinned,    test_changed_between_passes,
-        test_save,        test_update,    test_trailer,
-        test_newer_file,  test_bare_file, test_optional_meta,
-        test_malformed,   test_decoders,  test_visitor_refuses,
+        test_round_trips,
+        test_pinned,
+        test_changed_between_passes,
+        test_save,
+        test_update,
+        test_read_beside,
+        test_trailer,
+        test_newer_file,
+        test_bare_file,
+        test_optional_meta,
+        test_malformed,
+        test_decoders,
+        test_visitor_refuses,
     };
 
     run_in_fresh_folders(tests, ARRAY_LEN(tests), NULL);

@@ -1,8 +1,8 @@
 #!/bin/sh
 # Small and closed boxes: no /proc, /dev, /etc or home, a read-only root with
 # one writable folder, a user without a name; kernels and sandboxes that refuse
-# fallocate, locks, random bytes or IPv6; standard streams closed. etcd either
-# works there or says what is wrong. What needs rights (a mount namespace) or a
+# fallocate, locks, random bytes or IPv6; standard streams closed; a disk with no
+# room for what a start needs. etcd either works there or says what is wrong. What needs rights (a mount namespace) or a
 # compiler is left out, and said to be, where there are none.
 
 # From here on in a mount namespace of our own, if the machine permits it.
@@ -34,7 +34,7 @@ node() { # DATA-DIR [LISTEN-CLIENT-URL]
 }
 
 # It must say this text, and end with status 1.
-refused() { # TEXT DATA-DIR [LISTEN-CLIENT-URL]
+no_start() { # TEXT DATA-DIR [LISTEN-CLIENT-URL]
 	text=$1
 	shift
 	rm -f m.log
@@ -146,12 +146,12 @@ refused_calls() {
 	refuse fallocate-eperm
 	works "$dir/eperm.etcd"
 	refuse flock
-	refused "cannot lock data directory $dir/no-locks.etcd/member: no locks available" "$dir/no-locks.etcd"
+	no_start "cannot lock data directory $dir/no-locks.etcd/member: no locks available" "$dir/no-locks.etcd"
 	refuse getrandom
 	works "$dir/urandom.etcd"
 	refuse ipv6
 	works "$dir/no-ipv6.etcd" "http://[::]:$c"
-	refused "listen tcp [::1]:$c: socket: address family not supported by protocol" "$dir/no-ipv6.etcd" "http://[::1]:$c"
+	no_start "listen tcp [::1]:$c: socket: address family not supported by protocol" "$dir/no-ipv6.etcd" "http://[::1]:$c"
 }
 
 # --- A root with next to nothing in it. -----------------------------------
@@ -186,7 +186,7 @@ bare_root() {
 	chroot $user root /etcdctl --version >/dev/null 2>&1 || user=
 	boxed
 	works /data/m
-	refused "cannot access data directory: mkdir /m: read-only file system" /m
+	no_start "cannot access data directory: mkdir /m: read-only file system" /m
 
 	node /data/m
 	wait_for 10 healthy "$url"
@@ -195,16 +195,75 @@ bare_root() {
 	first=$(cat m.pid)
 	set -- $(ports 2)
 	p=$2
-	refused 'data directory "/data/m" is in use by another etcd process: stop that one' /data/m "http://127.0.0.1:$1"
+	no_start 'data directory "/data/m" is in use by another etcd process: stop that one' /data/m "http://127.0.0.1:$1"
 	echo "$first" >m.pid
 	stop m
 	if [ -f root/refuse.so ]; then
 		boxed LD_PRELOAD=/refuse.so REFUSE=getrandom
-		refused 'no random bytes' /data/new
+		no_start 'no random bytes' /data/new
 	fi
 }
 
+# --- A full disk. ---------------------------------------------------------
+
+small_disk() { # BYTES
+	mkdir -p disk
+	umount disk 2>/dev/null
+	mount -t tmpfs -o "size=$1" none disk
+}
+
+fill() { # BYTES that stay free
+	free=$(($(stat -f -c %a disk) * $(stat -f -c %S disk)))
+	head -c $((free - $1)) /dev/zero >disk/fill
+}
+
+full_disk() {
+	ETCD=$real
+	log=0000000000000000-0000000000000000.wal
+	wal=$dir/disk/m/member/wal
+	trap 'umount -l "$dir/disk" 2>/dev/null; cleanup' EXIT
+	small_disk 50500000
+	no_start "preallocate $wal.tmp/$log: no space left on device: up to 64 MB must be free in $wal.tmp, where 50 are" "$dir/disk/m"
+
+	# A log that an older process, or a copy, left without its spare room.
+	small_disk 90000000
+	node "$dir/disk/m"
+	wait_for 10 healthy "$url"
+	check 201 put first
+	stop m
+	truncate -s 1000000 "$wal/$log"
+	fill 40500000
+	no_start "preallocate $wal/$log: no space left on device: up to 63 MB must be free in $wal, where 40 are" "$dir/disk/m"
+	rm disk/fill
+	node "$dir/disk/m"
+	wait_for 10 healthy "$url"
+	check first get
+
+	# A torn write: a sector of the last record was never written.
+	check 200 put "$(head -c 3000 /dev/zero | tr '\0' x)"
+	stop m KILL
+	at=$(grep -abo 'x\{2500\}' "$wal/$log" | cut -d: -f1)
+	dd if=/dev/zero of="$wal/$log" bs=512 seek=$((at / 512 + 2)) count=1 conv=notrunc 2>dd.log
+	fill 0
+	no_start "copy $wal/$log to $wal/$log.broken: no space left on device: up to 64 MB must be free in $wal, where 0 are" "$dir/disk/m"
+	check '' find "$wal" -name '*.broken'
+	rm disk/fill
+	node "$dir/disk/m"
+	wait_for 10 healthy "$url"
+	check first get
+	check "$wal/$log.broken" find "$wal" -name '*.broken'
+	stop m
+	umount disk
+}
+
 closed_streams
+if [ "$BOX" = none ]; then
+	echo "skipped: a full disk: no right to make a mount namespace"
+elif ! small_disk 4096 2>mount.err; then
+	echo "skipped: a full disk: $(tail -n 1 mount.err)"
+else
+	full_disk
+fi
 if ! make_refuser; then
 	echo "skipped: refused calls: no compiler"
 elif ldd "$real" >/dev/null 2>&1; then

@@ -94,7 +94,17 @@ echo $! >observer.pid
 sleep 0.5
 stop observer
 check 0 echo $?
-check 'Invalid command nonsense (only support watch)' sh -c "echo nonsense | '$CTL' watch -i 2>&1 | head -n 1"
+check 'Invalid command nonsense (only support watch)' sh -c "echo nonsense | '$CTL' watch -i ignored 2>&1 | head -n 1"
+
+# Of more than two arguments a watch takes the first alone, as etcdctl's.
+"$CTL" watch wa wc ignored >first 2>&1 &
+echo $! >first.pid
+sleep 0.5
+"$CTL" put wb 1 >/dev/null
+"$CTL" put wa 2 >/dev/null
+wait_for 5 has_lines first 3
+check "$(printf 'PUT\nwa\n2')" cat first
+stop first
 
 # Nobody gets an empty password by hitting Return.
 check 'Error: empty password' sh -c "echo | '$CTL' user add bob 2>&1 | tail -n 1"
@@ -124,6 +134,8 @@ check 1 sh -c "'$CTL' snapshot restore snap --name none --data-dir bad >/dev/nul
 "$CTL" snapshot restore snap --name n3 --initial-cluster "n3=http://127.0.0.1:$peer3" \
 	--initial-advertise-peer-urls "http://127.0.0.1:$peer3" --data-dir n3 2>/dev/null || failed=1
 check '' "$UTL" defrag --data-dir n3
+check '' "$CTL" defrag --data-dir n3
+check 1 sh -c "'$CTL' defrag --data-dir n1 2>&1 | grep -c 'n1 is in use by process $(cat n1.pid); stop it first'"
 serve n3 "$client3" "$peer3"
 export ETCDCTL_ENDPOINTS="127.0.0.1:$client3"
 check "$(printf 'later\n1')" "$CTL" get later

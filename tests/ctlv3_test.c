@@ -270,6 +270,12 @@ static void test_lines(void)
                "strconv.ParseInt: parsing \"x\": invalid syntax\n"));
     CHECK(CTL("get", "a", "--dial-timeout=5") == 1);
     CHECK(says("time: missing unit in duration \"5\""));
+    CHECK(CTL("get", "a", "--dial-timeout=1h2x") == 1);
+    CHECK(says("time: unknown unit \"x\" in duration \"1h2x\""));
+    CHECK(CTL("get", "a", "--dial-timeout=x") == 1);
+    CHECK(says("time: invalid duration \"x\""));
+    CHECK(CTL("get", "a", "--dial-timeout=9999999999h") == 1);
+    CHECK(says("time: invalid duration \"9999999999h\""));
     CHECK(CTL("elect", "--listen=x", "a") == 1);
     CHECK(says("for \"-l, --listen\" flag: strconv.ParseBool"));
     CHECK(CTL("get", "--bogus", "a") == 1 && says("unknown flag: --bogus"));
@@ -277,14 +283,27 @@ static void test_lines(void)
     CHECK(CTL("get", "a", "-w") == 1 &&
           says("flag needs an argument: 'w' in -w"));
     CHECK(CTL("bogus") == 1 && says("unknown command \"bogus\""));
-    CHECK(CTL("lease", "bogus") == 1 &&
-          says("unknown command \"bogus\" for \"etcdctl lease\""));
+    /* No error, as from etcdctl, but what is wrong comes last. */
+    CHECK(CTL("lease", "bogus") == 0 && says("lease timetolive") &&
+          says("\nunknown command \"bogus\" for \"etcdctl lease\"\n"));
+    CHECK(CTL("lease", "bogus", "--bogus") == 1 && says("unknown flag: --"));
+    CHECK(CTL("lease", "--help") == 0 && !says("unknown"));
+    CHECK(CTL("lease", "-x") == 1 && says("unknown shorthand flag: 'x'"));
+    CHECK(CTL("help", "bogus") == 0 && says("make-mirror") &&
+          says("Unknown help topic [`bogus`]\n"));
     /* Beginnings of names; "a" is that of alarm and auth. */
     CHECK(CTL("compact") == 128 && says("compaction command needs 1"));
     CHECK(CTL("role", "grant") == 128 && says("role grant command requires"));
     CHECK(CTL("a") == 1);
     CHECK(CTL("watch") == 128 && says("Error: bad number of arguments\n"));
-    CHECK(CTL("watch", "a", "--") == 128);
+    CHECK(CTL("watch", "--") == 128);
+    CHECK(says("Error: bad number of arguments (found separator --, but no "
+               "commands)\n"));
+    CHECK(CTL("watch", "a", "b", "c", "--") == 128 && says("found separator"));
+    setenv("ETCDCTL_WATCH_RANGE_END", "z", 1);
+    CHECK(CTL("watch", "a") == 128 && says("ETCDCTL_WATCH_KEY is empty but got "
+                                           "ETCDCTL_WATCH_RANGE_END=\"z\"\n"));
+    unsetenv("ETCDCTL_WATCH_RANGE_END");
     CHECK(CTL("help", "lease", "grant") == 0 && says("lease grant - "));
     CHECK(CTL("lease") == 0 && says("lease timetolive"));
     CHECK(CTL("--help") == 0 && says("make-mirror") && says("cluster-health"));
@@ -296,6 +315,75 @@ static void test_lines(void)
                "127.0.0.1:1 (dial tcp 127.0.0.1:1: connect: connection "
                "refused)"));
     unsetenv("ETCDCTL_ENDPOINTS");
+}
+
+/* What can be told without asking anybody, in the order in which it is. */
+static void test_clients(void)
+{
+    static const char none[] = "Error: etcdclient: no available endpoints\n";
+    static const char missing[] =
+        "Error: open /nonexistent: no such file or directory\n";
+
+    setenv("ETCDCTL_API", "3", 1);
+    CHECK(CTL("get", "--endpoints=") == 128); /* arguments first */
+    CHECK(CTL("get", "a", "--endpoints=") == 2);
+    CHECK_STR(buf_z(&out), none);
+    CHECK(CTL("endpoint", "status", "--endpoints=") == 2);
+    CHECK_STR(buf_z(&out), none);
+    CHECK(CTL("move-leader", "1", "--endpoints=,") == 2);
+    CHECK_STR(buf_z(&out), none);
+    CHECK(CTL("version", "--endpoints=") == 0);
+    CHECK(CTL("get", "a", "--cert=", "--key=x", "--endpoints=") == 128);
+    CHECK_STR(buf_z(&out), "Error: empty string is passed to --cert option\n");
+    CHECK(CTL("defrag", "--key=") == 128);
+    CHECK_STR(buf_z(&out), "Error: empty string is passed to --key option\n");
+    CHECK(CTL("put", "a", "b", "--cacert=/nonexistent", "--endpoints=") == 128);
+    CHECK_STR(buf_z(&out), missing);
+    CHECK(CTL("endpoint", "health", "--cacert=/nonexistent") == 128);
+    CHECK_STR(buf_z(&out), missing);
+    CHECK(CTL("txn", "--cacert=/nonexistent") == 128); /* before it is typed */
+    CHECK_STR(buf_z(&out), missing);
+    CHECK(CTL("make-mirror", "a", "--dest-cacert=/nonexistent") == 128);
+    CHECK_STR(buf_z(&out), missing);
+    CHECK(CTL("get", "a", "--discovery-srv=.") == 1);
+    CHECK(says("Error: dns lookup errors: "));
+}
+
+static void test_time_is_up(void)
+{
+    static const char late[] = "Error: context deadline exceeded\n";
+
+    CHECK(CTL("get", "a", "--endpoints=127.0.0.1:1", "--command-timeout=0") ==
+          1);
+    CHECK_STR(buf_z(&out), late);
+    CHECK(CTL("get", "a", "--endpoints=127.0.0.1:1", "--command-timeout=-1s") ==
+          1);
+    CHECK_STR(buf_z(&out), late);
+    CHECK(CTL("snapshot", "save", "none", "--endpoints=127.0.0.1:1",
+              "--command-timeout=100ms") == 5);
+    CHECK(says(late) && !sys_exists("none") && !sys_exists("none.part"));
+}
+
+static void test_one_endpoint(void)
+{
+    CHECK(CTL("snapshot", "save", "a", "--endpoints=b:1,c:2") == 5);
+    CHECK_STR(buf_z(&out), "Error: snapshot must be requested to one selected "
+                           "node, not multiple [b:1 c:2]\n");
+    CHECK(CTL("snapshot", "save", "/nonexistent/a") == 5);
+    CHECK_STR(buf_z(&out), "Error: could not open /nonexistent/a.part (open "
+                           "/nonexistent/a.part: no such file or directory)\n");
+}
+
+static void test_members(void)
+{
+    CHECK(CTL("move-leader", "1", "--endpoints=127.0.0.1:1",
+              "--command-timeout=100ms") == 1);
+    CHECK_STR(buf_z(&out), "Error: context deadline exceeded\n");
+    CHECK(CTL("member", "add", "a", "http://b") == 128);
+    CHECK_STR(buf_z(&out), "Error: too many arguments, did you mean "
+                           "--peer-urls=http://b\n");
+    CHECK(CTL("member", "add", "a", "b") == 128);
+    CHECK_STR(buf_z(&out), "Error: too many arguments\n");
 }
 
 /* --- Files. -------------------------------------------------------------------------------- */
@@ -386,10 +474,20 @@ static void test_files(void)
     CHECK(UTL("snapshot", "restore", db, "--data-dir", data,
               "--skip-hash-check") == 1);
     CHECK(says("exists"));
+    /* The plan before the file, as etcdctl looks at them. */
+    CHECK(UTL("snapshot", "restore", "/nonexistent", "--data-dir", dir) == 1);
+    CHECK(says("Error: data-dir \"") && says("\" exists\n"));
+    CHECK(UTL("snapshot", "restore", "/nonexistent", "--name", "x",
+              "--data-dir", dir) == 1);
+    CHECK(says("Error: couldn't find local name \"x\" in the initial"));
 
     CHECK(UTL("defrag", "--data-dir", data) == 0);
     list_bucket(restored, "meta", &b);
     CHECK(strstr(buf_z(&b), "consistent_index=1 ") != NULL);
+    CHECK(CTL("defrag", "--data-dir", data, "--endpoints=") == 0);
+    CHECK_STR(buf_z(&out), "");
+    CHECK(CTL("defrag", "--data-dir", "/nonexistent") == 1);
+    CHECK(says("Error: ") && says("/nonexistent/member/snap/db"));
     CHECK(UTL("hashkv", restored) == 0);
     CHECK(UTL("defrag") == 128);
     CHECK(UTL("version") == 0 && says("etcdutl version: "));
@@ -410,6 +508,10 @@ int main(void)
     test_sizes();
     test_ranges();
     test_lines();
+    test_clients();
+    test_time_is_up();
+    test_one_endpoint();
+    test_members();
     test_files();
     buf_release(&out);
     return check_done("ctlv3");

@@ -6,6 +6,7 @@
 #   stop NAME [SIGNAL]    signal it and wait for its end
 #   wait_for SECONDS CMD  until CMD succeeds
 #   check TEXT CMD...     count a check; the output must be exactly TEXT
+#   refused TEXT CMD...   it fails, and the output has TEXT
 set -u
 top=${TOP:-$(cd "$(dirname "$0")/.." && pwd)}
 ETCD=${ETCD:-$top/etcd}
@@ -73,6 +74,23 @@ check() {
 		printf 'FAIL: %s\n  want: %s\n  got:  %s\n' "$*" "$want" "$got"
 		failed=1
 	fi
+}
+
+refused() {
+	text=$1
+	shift
+	if out=$("$@" 2>&1); then
+		echo "not refused: $*"
+		failed=1
+	fi
+	case $out in
+	*"$text"*) ;;
+	*)
+		echo "want $text"
+		echo "got  $out"
+		failed=1
+		;;
+	esac
 }
 
 finish() {

@@ -1258,8 +1258,8 @@ static void test_leader_sends_snapshot(void)
     fix_free(&f);
 }
 
-/* What lies behind a snapshot that is on its way must not go meanwhile. */
-static void test_wanted_behind_snapshot(void)
+/* The leader of three, by CheckQuorum; the others have its first entry. */
+static struct fix followed_leader(void)
 {
     struct raft_config c = config_of(1);
     struct fix f;
@@ -1269,12 +1269,27 @@ static void test_wanted_behind_snapshot(void)
     lead(&f, 3);
     accept_from(&f, 2, 1);
     accept_from(&f, 3, 1);
+    return f;
+}
+
+/* Only 2 answers, until the leader no longer counts on 3. */
+static void silence_3(struct fix *f)
+{
+    for (int i = 0; i < 2 * config_of(1).election_ticks; i++) {
+        tick(f, 1);
+        heartbeat_answer(f, 2, NULL);
+        clear(f);
+    }
+}
+
+/* What lies behind a snapshot that is on its way must not go meanwhile. */
+static void test_wanted_behind_snapshot(void)
+{
+    struct fix f = followed_leader();
+
     CHECK(raft_wanted(f.r) == 1);
     raft_report_unreachable(f.r, 3);
-    for (int i = 0; i < 2 * c.election_ticks; i++) { /* it falls silent */
-        tick(&f, 1);
-        heartbeat_answer(&f, 2, NULL);
-    }
+    silence_3(&f);
     propose(&f, "x");
     accept_from(&f, 2, 2);
     CHECK(raft_wanted(f.r) == 2); /* nobody waits for it */
@@ -1297,22 +1312,12 @@ static void test_wanted_behind_snapshot(void)
 /* A snapshot is too big to be sent to who may not be there. */
 static void test_no_snapshot_for_the_silent(void)
 {
-    struct raft_config c = config_of(1);
-    struct fix f;
+    struct fix f = followed_leader();
 
-    c.check_quorum = true;
-    f = member_with(c, 3, 0, NULL, 0);
-    lead(&f, 3);
-    accept_from(&f, 2, 1);
-    accept_from(&f, 3, 1);
     propose(&f, "x");
     accept_from(&f, 2, 2);
     raft_compact(f.r, 2);
-    for (int i = 0; i < 2 * c.election_ticks; i++) {
-        tick(&f, 1);
-        heartbeat_answer(&f, 2, NULL);
-        clear(&f);
-    }
+    silence_3(&f);
     raft_report_unreachable(f.r, 3); /* what it lacks is no longer here */
     pump(&f);
     CHECK(count(&f, RAFT_MSG_SNAP) == 0 && count(&f, RAFT_MSG_APP) == 0);

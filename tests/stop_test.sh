@@ -1,6 +1,7 @@
 #!/bin/sh
 # Nobody is left without a word when a member is told to end: not who watches or
-# waits for a lock, nor whose write or read waits for a quorum that is gone.
+# waits for a lock, nor whose write or read waits for a quorum that is gone. And
+# one that is told so while it still reads its log ends, too.
 . "$(dirname "$0")/lib.sh"
 set -- $(ports 4)
 c1=$1 c2=$2 p1=$3 p2=$4
@@ -58,4 +59,28 @@ for who in watch waiter write put get v2; do
 	rm -f $who.pid
 	says $who 'etcdserver: server stopped'
 done
+
+# However far a start has come; the next one misses nothing.
+alone() {
+	start alone --data-dir "$dir/alone" --snapshot-count 1000000 --listen-client-urls "$url" \
+		--advertise-client-urls "$url" --listen-peer-urls "http://127.0.0.1:$p1" \
+		--initial-advertise-peer-urls "http://127.0.0.1:$p1" --initial-cluster "alone=http://127.0.0.1:$p1"
+}
+alone
+wait_for 20 healthy "$url"
+"$top/$BUILD/tests/benchv3" fill "127.0.0.1:$c1" 50000 200 >filled || failed=1
+stop alone KILL
+for after in 0 0.01 0.02 0.03 0.05 0.1 0.2; do
+	alone
+	sleep $after
+	began=$(date +%s)
+	stop alone
+	check 143 echo $status
+	[ $(($(date +%s) - began)) -le 4 ] || { echo "FAIL: it took too long to end"; failed=1; }
+done
+alone
+wait_for 20 healthy "$url"
+counted() { curl -s "$url/v3/kv/range" -d '{"key":"AA==","range_end":"AA==","count_only":true}' | grep -o '"count":"[0-9]*"'; }
+check '"count":"50000"' counted
+stop alone
 finish

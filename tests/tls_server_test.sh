@@ -55,24 +55,6 @@ ctl2() {
 		--key-file "$cert.key" "$@" 2>&1
 }
 
-# TEXT COMMAND...: it fails, and the output has TEXT.
-refused() {
-	text=$1
-	shift
-	if out=$("$@" 2>&1); then
-		echo "not refused: $*"
-		failed=1
-	fi
-	case $out in
-	*"$text"*) ;;
-	*)
-		echo "want $text"
-		echo "got  $out"
-		failed=1
-		;;
-	esac
-}
-
 logged() { # TEXT NAME
 	grep -qF -- "$1" "$dir/$2.log" || {
 		echo "$2 has not logged: $1"

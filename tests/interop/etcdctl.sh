@@ -188,6 +188,18 @@ watches() {
 	x put wx exec
 	until_printed PUT 1
 	end TERM
+	begin watch wy -- sh -c 'exit 3'
+	sleep 0.3
+	x put wy fails
+	until_printed PUT 1
+	sleep 0.3
+	end TERM
+	begin watch wy -- /nonexistent
+	sleep 0.3
+	x put wy fails
+	until_printed PUT 1
+	sleep 0.3
+	end TERM
 	begin watch wa wc --rev=11
 	sleep 0.1
 	x put wb range
