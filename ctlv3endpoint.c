@@ -368,7 +368,8 @@ int ctlv3_endpoint_status(struct ctl *c)
     struct report out = {0};
     int rc = find_endpoints(c, &l), failed = 0;
 
-    if (c->v3->format == CTLV3_SIMPLE || c->v3->format == CTLV3_TABLE)
+    if (rc == 0 &&
+        (c->v3->format == CTLV3_SIMPLE || c->v3->format == CTLV3_TABLE))
         add_head(&out.table, head, ARRAY_LEN(head));
     for (size_t i = 0; i < l.n && rc == 0; i++) {
         struct rpcpb_status_response r = {0};
@@ -422,7 +423,8 @@ int ctlv3_endpoint_hashkv(struct ctl *c)
     int rc = find_endpoints(c, &l), failed = 0;
     struct err e; /* the last */
 
-    if (c->v3->format == CTLV3_SIMPLE || c->v3->format == CTLV3_TABLE)
+    if (rc == 0 &&
+        (c->v3->format == CTLV3_SIMPLE || c->v3->format == CTLV3_TABLE))
         add_head(&out.table, head, ARRAY_LEN(head));
     for (size_t i = 0; i < l.n && rc == 0; i++) {
         struct rpcpb_hash_kv_response r = {0};
