@@ -1,12 +1,15 @@
 /*
  * v3replace_test.c - a leader's snapshot takes the place of the v3 state while
- * it is read and watched; and proposals that find no leader.
+ * it is read and watched, or a checkpoint writes it; and proposals that find no
+ * leader.
  */
 #include "files.h"
 #include "rpcpb.h"
 #include "server_impl.h"
 
 #include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static struct config config;
@@ -158,6 +161,156 @@ static void test_replace(void)
     stop();
 }
 
+/* --- Replaced while a checkpoint appends to db. --------------------------- */
+
+enum {
+    BIG = 2000, /* bytes: a checkpoint takes a while */
+    LEADERS = 700,
+    FOLLOWERS = 600, /* keys */
+};
+
+static void put_big(const char *prefix, int i)
+{
+    char key[16], value[BIG];
+    struct rpcpb_put_request req = {.value = {value, BIG}};
+    struct v3_result r;
+    struct buf b = {0};
+
+    snprintf(key, sizeof(key), "%s%04d", prefix, i);
+    memset(value, 'x', BIG);
+    req.key = str_of(key);
+    msg_encode(&rpcpb_put_request_desc, &req, &b);
+    v3_write_wait(server, V3_PUT, buf_str(&b), NULL, &r);
+    CHECK(r.error == V3_OK);
+    v3_result_release(&r);
+    buf_release(&b);
+}
+
+static void begin_checkpoint(void)
+{
+    pthread_mutex_lock(&server->mu);
+    server->checkpoint_due = true;
+    pthread_mutex_unlock(&server->mu);
+    server_wake_jobs(server, true, false);
+}
+
+/* May the next one append to db? */
+static bool db_goes_on(void)
+{
+    bool goes_on;
+
+    pthread_mutex_lock(&server->mu);
+    goes_on = server->db_era == server->v3_era;
+    pthread_mutex_unlock(&server->mu);
+    return goes_on;
+}
+
+static struct stat stat_db(void)
+{
+    char *path = in_dir("member/snap/db");
+    struct stat st = {0};
+
+    CHECK(stat(path, &st) == 0);
+    free(path);
+    return st;
+}
+
+/* True if it came while a checkpoint had new pages in db, and was not done. */
+static bool install_in_mid_append(raft_index index)
+{
+    uint64_t before = server->db_bytes;
+    bool is_mid = false, is_over = false;
+    struct v3 *old = NULL;
+
+    begin_checkpoint();
+    while (!is_mid && !is_over) {
+        pthread_mutex_lock(&server->mu);
+        is_over = server->db_bytes != before;
+        is_mid = !is_over && (uint64_t)stat_db().st_size > before;
+        if (is_mid)
+            old = v3_install(server, index);
+        pthread_mutex_unlock(&server->mu);
+    }
+    v3_free(old);
+    return is_mid;
+}
+
+static int64_t revision_in_db(void)
+{
+    char *path = in_dir("member/snap/db");
+    struct mvcc *m = mvcc_new();
+    struct backend_meta meta;
+    int64_t revision;
+
+    CHECK(backend_load(path, m, NULL, NULL, &meta, NULL) == 0);
+    revision = mvcc_revision(m);
+    mvcc_free(m);
+    free(path);
+    return revision;
+}
+
+/* The state of a member that is ahead, in a file; its index. */
+static raft_index leaders_state(const char *path)
+{
+    raft_index index;
+    char *saved;
+
+    start_with("a=http://127.0.0.1:1");
+    for (int i = 0; i < LEADERS; i++)
+        put_big("new", i);
+    index = sys_u64_load(&server->last_applied);
+    save_as_received(index);
+    saved = snap_db_path(config.snap_dir, index);
+    CHECK(rename(saved, path) == 0);
+    free(saved);
+    stop();
+    CHECK(sys_remove_all(dir, NULL) == 0);
+    return index;
+}
+
+static void test_replace_beside_checkpoint(void)
+{
+    char *received = xasprintf("%s/received", base), *path;
+    raft_index index = leaders_state(received);
+    struct err e;
+    ino_t sent;
+
+    start_with("a=http://127.0.0.1:1");
+    put_big("old", 0);
+    begin_checkpoint();
+    for (int i = 0; i < 400 && !db_goes_on(); i++)
+        sys_sleep_ms(5);
+    CHECK(db_goes_on());
+    for (int i = 1; i < FOLLOWERS; i++)
+        put_big("old", i);
+    path = snap_db_path(config.snap_dir, index);
+    CHECK(rename(received, path) == 0);
+    CHECK(v3_receive(server, index, &e) == 0);
+    CHECK(install_in_mid_append(index));
+    CHECK(v3_header(server).revision == LEADERS + 1);
+
+    /* What was appended is whole, or what the leader sent is there already; in
+     * the end it is that, and the next checkpoint writes it anew. */
+    for (int i = 0; i < 1000 && sys_exists(path); i++) {
+        int64_t revision = revision_in_db();
+
+        CHECK(revision == 2 || revision == FOLLOWERS + 1 ||
+              revision == LEADERS + 1);
+        sys_sleep_ms(5);
+    }
+    CHECK(!sys_exists(path) && revision_in_db() == LEADERS + 1);
+    CHECK(!db_goes_on());
+    sent = stat_db().st_ino;
+    begin_checkpoint();
+    for (int i = 0; i < 1000 && !db_goes_on(); i++)
+        sys_sleep_ms(5);
+    CHECK(db_goes_on() && revision_in_db() == LEADERS + 1);
+    CHECK(stat_db().st_ino != sent);
+    stop();
+    free(received);
+    free(path);
+}
+
 static bool has_incoming(void)
 {
     bool has;
@@ -250,10 +403,8 @@ static void test_stop_ends_waits(void)
 int main(void)
 {
     static void (*const tests[])(void) = {
-        test_replace,
-        test_refused,
-        test_parked,
-        test_stop_ends_waits,
+        test_replace, test_replace_beside_checkpoint, test_refused,
+        test_parked,  test_stop_ends_waits,
     };
 
     run_in_fresh_folders(tests, ARRAY_LEN(tests), "data");
