@@ -505,7 +505,7 @@ mask() {
 				if (s ~ /^stderr: Error:/ && seen[s]++) continue
 				print s
 			}
-		}' | sed -E 's/[0-9a-f]{16}/ID/g; s/took = .*/took/; s/ on [0-9.]+:53:/:/g; s/^stderr: 20..-..-.. [0-9:.]+ /stderr: LOG /'
+		}' | sed -E 's/[0-9a-f]{12,16}/ID/g; s/took = .*/took/; s/ on [0-9.]+:53:/:/g; s/^stderr: 20..-..-.. [0-9:.]+ /stderr: LOG /'
 }
 
 walk() { # NAME LINES ENDPOINT
