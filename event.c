@@ -146,16 +146,17 @@ static void add_expiration(struct buf *b, int64_t expire_ns, int64_t ttl)
     buf_add_u64(b, ttl < 0 ? 0 - (uint64_t)ttl : (uint64_t)ttl);
 }
 
-/* After an object's brace and key: up to its ttl. n may be NULL. */
+/* After an object's brace and key: up to its ttl. n may be NULL; raw: as
+ * json_add_escaped() means it. */
 static void open_node(struct buf *b, const struct trie_node *n, bool dir,
-                      int64_t ttl)
+                      int64_t ttl, bool raw)
 {
     const struct blob *value = n ? trie_value(n) : NULL;
 
     if (value) {
         add_comma(b);
         ADD(b, "\"value\":");
-        json_add_string(b, blob_str(value));
+        json_add_quoted(b, blob_str(value), raw);
     }
     if (dir) {
         add_comma(b);
@@ -211,7 +212,8 @@ static void list_open(struct listing *l, const struct trie_node *n)
         buf_addstr(l->b, buf_str(&l->key));
         buf_addc(l->b, '"');
     }
-    open_node(l->b, n, trie_is_dir(n), ttl_of(trie_expire_ns(n), l->now_ns));
+    open_node(l->b, n, trie_is_dir(n), ttl_of(trie_expire_ns(n), l->now_ns),
+              false);
 }
 
 static void list_close(struct listing *l, const struct trie_node *n)
@@ -309,19 +311,20 @@ static void add_get(struct listing *l)
 
 /* One of the at most two nodes of a change, up to its ttl. */
 static void open_changed(struct buf *b, struct str path,
-                         const struct trie_node *n, bool dir, int64_t ttl)
+                         const struct trie_node *n, bool dir, int64_t ttl,
+                         bool raw)
 {
     buf_addc(b, '{');
     if (path.n) {
         ADD(b, "\"key\":");
-        json_add_string(b, path);
+        json_add_quoted(b, path, raw);
     }
-    open_node(b, n, dir, ttl);
+    open_node(b, n, dir, ttl, raw);
 }
 
 /* All but the closing brace. */
 static void add_change(struct buf *b, const struct store_event *e,
-                       struct str path)
+                       struct str path, bool raw)
 {
     size_t values = e->node ? blob_str(trie_value(e->node)).n : 0;
 
@@ -330,18 +333,18 @@ static void add_change(struct buf *b, const struct store_event *e,
     ADD(b, "{\"action\":\"");
     buf_adds(b, store_action_name(store_event_action(e)));
     ADD(b, "\",\"node\":");
-    open_changed(b, path, e->node, e->dir, e->ttl);
+    open_changed(b, path, e->node, e->dir, e->ttl, raw);
     close_node(b, e->modified, e->created);
     if (!e->prev)
         return;
     ADD(b, ",\"prevNode\":");
-    open_changed(b, path, e->prev, trie_is_dir(e->prev), e->prev_ttl);
+    open_changed(b, path, e->prev, trie_is_dir(e->prev), e->prev_ttl, raw);
     close_node(b, trie_modified(e->prev), trie_created(e->prev));
 }
 
 void event_add_json(struct buf *b, const struct store_event *e)
 {
-    add_change(b, e, event_path(e));
+    add_change(b, e, event_path(e), true);
     if (e->refresh)
         ADD(b, ",\"refresh\":true");
     buf_addc(b, '}');
@@ -356,7 +359,7 @@ void store_event_json(struct buf *b, const struct store_event *e,
         add_get(&l);
         return;
     }
-    add_change(b, e, event_cut_path(event_path(e)));
+    add_change(b, e, event_cut_path(event_path(e)), false);
     ADD(b, "}\n");
 }
 

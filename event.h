@@ -41,7 +41,8 @@ static inline struct str event_path(const struct store_event *e)
 /* A path as responses show it: "/1/a" is "/a", and "/1" is "". */
 struct str event_cut_path(struct str path);
 
-/* As a snapshot has it: the whole path, the refresh mark, no newline. */
+/* As a snapshot has it: the whole path, bytes that are no UTF-8 as they are,
+ * the refresh mark, no newline. */
 void event_add_json(struct buf *b, const struct store_event *e);
 
 /* --- The last 1,000 events, in a ring as etcd's snapshots have it. ------- */

@@ -781,12 +781,17 @@ void json_add_escaped(struct buf *b, struct str s, bool raw)
     buf_add(b, p + start, at - start);
 }
 
-void json_add_string(struct buf *b, struct str s)
+void json_add_quoted(struct buf *b, struct str s, bool raw)
 {
     buf_reserve(b, s.n + 2);
     buf_addc(b, '"');
-    json_add_escaped(b, s, false);
+    json_add_escaped(b, s, raw);
     buf_addc(b, '"');
+}
+
+void json_add_string(struct buf *b, struct str s)
+{
+    json_add_quoted(b, s, false);
 }
 
 void json_add_key(struct buf *b, const char *name)

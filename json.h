@@ -99,6 +99,7 @@ int json_skip(struct json_reader *r);
 void json_add_string(struct buf *b, struct str s);
 /* Without the quotes; raw: bytes that are no UTF-8 stay what they are. */
 void json_add_escaped(struct buf *b, struct str s, bool raw);
+void json_add_quoted(struct buf *b, struct str s, bool raw);
 /* {"name": with the comma that is due, for b that is inside an object */
 void json_add_key(struct buf *b, const char *name);
 

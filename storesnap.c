@@ -105,9 +105,7 @@ void storesnap_add_stats(struct buf *b, const struct store_counters *c,
  * Go's reader sees U+FFFD all the same. */
 static void add_raw_string(struct buf *b, struct str s)
 {
-    buf_addc(b, '"');
-    json_add_escaped(b, s, true);
-    buf_addc(b, '"');
+    json_add_quoted(b, s, true);
 }
 
 static void add_time(struct buf *b, int64_t ns)

@@ -1062,15 +1062,15 @@ static void test_unique_in_root(void)
     store_free(s);
 }
 
-/* What is no UTF-8 comes back as it was: two keys stay two, and values differ
- * from U+FFFD and from one another. */
+/* What is no UTF-8 comes back as it was: two keys stay two, values differ from
+ * U+FFFD and from one another, and the history tells of the same. */
 static void test_no_utf8(void)
 {
     static const char *const bytes[] = {"\xff",     "\xfe",         "\xc3",
                                         "\xe2\x80", "\xef\xbf\xbd", "a\xf8z"};
     struct store *s = store_new();
     struct store_error err = {0};
-    struct buf json = {0};
+    struct buf json = {0}, again = {0};
     char path[16];
 
     for (size_t i = 0; i < ARRAY_LEN(bytes); i++) {
@@ -1082,13 +1082,19 @@ static void test_no_utf8(void)
     }
     save(&json, s);
     CHECK(store_recover(s, json.data, json.len, NULL) == 0);
+    save(&again, s);
+    CHECK(str_eq(buf_str(&json), buf_str(&again)));
     for (size_t i = 0; i < ARRAY_LEN(bytes); i++) {
+        struct seen seen;
         struct str at = {
             path, (size_t)snprintf(path, sizeof(path), "/1/%s", bytes[i])};
 
         CHECK(str_eqz(blob_str(store_peek(s, at)), bytes[i]));
+        CHECK(watch(s, &seen, path, false, false, 1) == 0 && seen.n == 1);
+        buf_release(&seen.text);
     }
     buf_release(&json);
+    buf_release(&again);
     store_free(s);
 }
 
