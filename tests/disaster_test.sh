@@ -204,6 +204,7 @@ check '' sh -c "'$CTL' recover status n1 n2 n3 | grep -E 'CONTRADICT|damaged'"
 # --- An empty disk. ---------------------------------------------------------
 
 stop n2 KILL
+wait_for 10 put 1 without n2 # there is a leader again, if it was n2
 rm -rf n2
 node 2
 dies_of 2 "recover rejoin --name n2 n2"
@@ -221,6 +222,7 @@ wait_for 20 holds 2 last word
 
 # After the data was moved.
 stop n3 KILL
+wait_for 10 put 1 without n3
 damage 3
 mv n3 n3.damaged-20990101T000000Z
 expect 'Added it again as member' "$CTL" $eps recover rejoin n3
@@ -229,6 +231,7 @@ up 3
 
 # After the removal: nothing but the note knows it.
 stop n2 KILL
+wait_for 10 put 1 without n2
 id=$(ETCDCTL_API=2 "$CTL" $eps member list | sed -n 's/^\([0-9a-f]*\): name=n2 .*/\1/p')
 rm -rf n2
 mkdir n2

@@ -36,7 +36,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define PATIENCE_MS 8000 /* for an answer, a start, an end: beyond it hangs */
+#define PATIENCE_MS 30000 /* for an answer, a start, an end: beyond it hangs */
 #define QUICK_NS (15 * NS_PER_S)
 #define WRITES_MAX 64
 #define ROOM_BYTES (512u * 1024 * 1024) /* for some segments of the log */

@@ -15,6 +15,7 @@
 
 /* --- A server. ------------------------------------------------------------------- */
 
+#define LIMIT_MS 30000 /* for a call; beyond it hangs */
 #define BIG (3 * 1024 * 1024)
 
 struct server {
@@ -312,9 +313,9 @@ static void test_unary(struct server *s)
     struct grpc_client *c = client_of(s->url, NULL, NULL);
     int64_t began;
 
-    CHECK(call(c, "/t/Echo", GRPC_WRITES, 5000) == GRPC_OK);
-    CHECK(call(c, "/t/Big", GRPC_READS, 5000) == GRPC_OK);
-    CHECK(call(c, "/t/Fail", GRPC_WRITES, 5000) == GRPC_NOT_FOUND);
+    CHECK(call(c, "/t/Echo", GRPC_WRITES, LIMIT_MS) == GRPC_OK);
+    CHECK(call(c, "/t/Big", GRPC_READS, LIMIT_MS) == GRPC_OK);
+    CHECK(call(c, "/t/Fail", GRPC_WRITES, LIMIT_MS) == GRPC_NOT_FOUND);
     CHECK_STR(last.msg, "caf\xc3\xa9: none");
     began = sys_mono_ns();
     CHECK(call(c, "/t/Late", GRPC_READS, 50) == GRPC_DEADLINE_EXCEEDED);
@@ -330,18 +331,18 @@ static void test_retries(struct server *a, struct server *b)
 
     calls_of(a);
     calls_of(b);
-    CHECK(call(c, "/t/Busy", GRPC_WRITES, 5000) == GRPC_UNAVAILABLE);
+    CHECK(call(c, "/t/Busy", GRPC_WRITES, LIMIT_MS) == GRPC_UNAVAILABLE);
     CHECK_STR(last.msg, "etcdserver: no leader");
     CHECK(calls_of(a) + calls_of(b) == 1);
     CHECK(call(c, "/t/Busy", GRPC_READS, 200) == GRPC_DEADLINE_EXCEEDED);
     CHECK(calls_of(a) >= 1 && calls_of(b) >= 1);
 
-    CHECK(call(c, "/t/Die", GRPC_WRITES, 5000) == GRPC_UNAVAILABLE);
+    CHECK(call(c, "/t/Die", GRPC_WRITES, LIMIT_MS) == GRPC_UNAVAILABLE);
     CHECK(calls_of(a) + calls_of(b) == 1);
 
     __atomic_store_n(&a->refuse, true, __ATOMIC_RELAXED);
     __atomic_store_n(&b->refuse, true, __ATOMIC_RELAXED);
-    CHECK(call(c, "/t/Refuse", GRPC_WRITES, 5000) == GRPC_OK);
+    CHECK(call(c, "/t/Refuse", GRPC_WRITES, LIMIT_MS) == GRPC_OK);
     CHECK(calls_of(a) + calls_of(b) == 3);
     grpc_client_close(c);
 }
@@ -351,7 +352,7 @@ static void test_dead_endpoint(struct server *s)
     struct grpc_client *c = client_of("127.0.0.1:1", s->url, NULL);
     struct buf why = {0};
 
-    CHECK(call(c, "/t/Echo", GRPC_WRITES, 5000) == GRPC_OK);
+    CHECK(call(c, "/t/Echo", GRPC_WRITES, LIMIT_MS) == GRPC_OK);
     grpc_client_close(c);
     c = client_of("127.0.0.1:1", NULL, NULL);
     CHECK(call(c, "/t/Echo", GRPC_READS, 100) == GRPC_DEADLINE_EXCEEDED);
@@ -365,15 +366,15 @@ static void test_tokens(struct server *s)
 {
     struct grpc_client *c = client_of(s->url, NULL, "root");
 
-    CHECK(call(c, "/t/Token", GRPC_WRITES, 5000) == GRPC_OK);
-    CHECK(call(c, "/t/Token", GRPC_WRITES, 5000) == GRPC_OK);
+    CHECK(call(c, "/t/Token", GRPC_WRITES, LIMIT_MS) == GRPC_OK);
+    CHECK(call(c, "/t/Token", GRPC_WRITES, LIMIT_MS) == GRPC_OK);
     CHECK(__atomic_load_n(&s->logins, __ATOMIC_RELAXED) == 1);
     __atomic_add_fetch(&s->token, 1, __ATOMIC_RELAXED); /* it restarted */
-    CHECK(call(c, "/t/Token", GRPC_WRITES, 5000) == GRPC_OK);
+    CHECK(call(c, "/t/Token", GRPC_WRITES, LIMIT_MS) == GRPC_OK);
     CHECK(__atomic_load_n(&s->logins, __ATOMIC_RELAXED) == 2);
     grpc_client_close(c);
     c = client_of(s->url, NULL, NULL);
-    CHECK(call(c, "/t/Token", GRPC_WRITES, 5000) == GRPC_UNAUTHENTICATED);
+    CHECK(call(c, "/t/Token", GRPC_WRITES, LIMIT_MS) == GRPC_UNAUTHENTICATED);
     grpc_client_close(c);
 }
 
@@ -402,7 +403,7 @@ static void test_streams(struct server *s)
     CHECK(grpc_stream_read(one, &m, 0, &e) == GRPC_STREAM_END);
     grpc_stream_close(one);
     grpc_stream_close(two); /* in the midst of it */
-    CHECK(call(c, "/t/Echo", GRPC_WRITES, 5000) == GRPC_OK);
+    CHECK(call(c, "/t/Echo", GRPC_WRITES, LIMIT_MS) == GRPC_OK);
     buf_release(&m);
     grpc_client_close(c);
 }
@@ -434,7 +435,7 @@ static void test_alien(void)
     snprintf(s.url, sizeof(s.url), "127.0.0.1:%s", s.l.url.port);
     sys_thread(&s.thread, SYS_STACK_SMALL, say_http, &s);
     c = client_of(s.url, NULL, NULL);
-    CHECK(call(c, "/t/Echo", GRPC_WRITES, 5000) == GRPC_UNIMPLEMENTED);
+    CHECK(call(c, "/t/Echo", GRPC_WRITES, LIMIT_MS) == GRPC_UNIMPLEMENTED);
     CHECK(grpc_client_alien(c));
     grpc_client_close(c);
     server_stop(&s);

@@ -16,7 +16,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define WAIT_MS 5000
+#define WAIT_MS 30000
 #define WINDOW 65535
 
 #define PUT "/etcdserverpb.KV/Put"

@@ -24,7 +24,7 @@
 #include <unistd.h>
 
 #define BODY_MAX 100000
-#define WAIT_S 5 /* until a test gives up */
+#define WAIT_S 20 /* until a test gives up */
 
 /* --- The server under test. --------------------------------------------- */
 

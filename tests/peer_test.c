@@ -266,7 +266,7 @@ static void test_bad_frames(void)
 /* --- Nodes: a transport behind a server, and what it was told. ---------- */
 
 #define CLUSTER 0xc1u
-#define WAIT_MS 4000
+#define WAIT_MS 20000
 
 struct node {
     uint64_t id;

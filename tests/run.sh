@@ -35,7 +35,9 @@ xargs -P "$JOBS" -n 1 sh -c '
 		touch "$tmp/$t.passed"
 	else
 		echo "FAIL $t (status $?)"
-		sed "s/^/     /" "$tmp/$t.log" | tail -n 60
+		# What it says itself, then the logs of its servers (finish in lib.sh).
+		sed "/^--- .*\.log$/,\$d; s/^/   | /" "$tmp/$t.log" | tail -n 30
+		sed -n "/^--- .*\.log$/,\$ s/^/     /p" "$tmp/$t.log" | tail -n 60
 	fi' sh <"$tmp/todo"
 
 all=$#

@@ -184,7 +184,7 @@ static void test_restart_from_checkpoint(void)
     start_with(args, ARRAY_LEN(args));
     CHECK(put("first", "1") == 2);
     put_many(60);
-    WAIT_FOR(has_checkpoint(), 5000);
+    WAIT_FOR(has_checkpoint(), 20000);
     CHECK(put("last", "z") > 0);
     revision = v3_header(server).revision;
     stop();
@@ -227,7 +227,7 @@ static void test_wrong_db_is_refused(void)
 
     start_with(args, ARRAY_LEN(args));
     put_many(12);
-    WAIT_FOR(has_checkpoint(), 5000);
+    WAIT_FOR(has_checkpoint(), 20000);
     stop();
     old = read_file("member/snap/db");
     start_with(args, ARRAY_LEN(args));
@@ -308,7 +308,7 @@ static void test_watch(void)
     CHECK(v3_watch_create(server, one, &now) == 0);
     CHECK(put("b", "2") == 3);
     CHECK(put("d", "2") == 4);
-    WAIT_FOR(seen(&w.events) == 1, 1000);
+    WAIT_FOR(seen(&w.events) == 1, 20000);
     CHECK(seen(&w.last_revision) == 3);
 
     /* The past, for one whose client is slow. */
@@ -320,7 +320,7 @@ static void test_watch(void)
     CHECK(seen(&p.events) == 0);
     set_full(&p, false);
     v3_watch_ready(server, two);
-    WAIT_FOR(seen(&p.events) == 2, 1000);
+    WAIT_FOR(seen(&p.events) == 2, 20000);
     v3_watch_close(server, one);
     v3_watch_close(server, two);
     stop();
@@ -381,7 +381,7 @@ static void test_compaction(void)
     CHECK(get_at("a", 90) == V3_OK);
     stream = v3_watch_open(server, on_watch, &w);
     v3_watch_create(server, stream, &past);
-    WAIT_FOR(seen(&w.compacted) == 90, 1000);
+    WAIT_FOR(seen(&w.compacted) == 90, 20000);
     v3_watch_close(server, stream);
     stop();
     start();
