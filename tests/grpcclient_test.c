@@ -13,9 +13,10 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#define LIMIT_MS 30000 /* for a call; beyond it hangs */
+
 /* --- A server. ------------------------------------------------------------------- */
 
-#define LIMIT_MS 30000 /* for a call; beyond it hangs */
 #define BIG (3 * 1024 * 1024)
 
 struct server {
