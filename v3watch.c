@@ -6,8 +6,10 @@
  * connection. Items become bytes when the client has room for them
  * (pull_items()), each event from what all its watchers share.
  *
- * THE OUTBOX is bounded: ITEMS_MAX, and BYTES_MAX of events, where a batch counts
- * once however many watchers of the stream it concerns. Beyond, deliver()
+ * THE OUTBOX is bounded: ITEMS_MAX messages, and BYTES_MAX of events, where a batch
+ * counts once however many watchers of the stream it concerns. Watchers that are
+ * told the same one after another are one item, of at most ALSO_MAX bytes, so that
+ * each costs a number here and a copy of the encoded bytes there. Beyond, deliver()
  * refuses, and the watcher reads history when there is room again. Answers to the
  * client's own requests cannot be refused: if ANSWERS_MAX items wait because it
  * does not read, the stream ends.
@@ -34,7 +36,10 @@
 #define REFER_MIN 1024               /* bytes of an event that is not copied */
 #define REASON_MAX 160
 #define JOIN_MAX (64 * 1024) /* bytes of events of several revisions */
+#define ALSO_MAX (64 * 1024) /* bytes of events to watchers told the same */
 #define PROGRESS_NS (600 * NS_PER_S)
+
+enum { WATCH_ID = 2, FRAGMENT = 7 }; /* in WatchResponse */
 
 struct item {
     struct item *next;
@@ -44,7 +49,9 @@ struct item {
     char *reason;              /* owned, or NULL */
     struct watch_batch *batch; /* a reference */
     size_t bytes;              /* counted for it */
-    size_t n, at;              /* events, and how many are out */
+    int64_t *also;             /* owned: more watchers that are told the same */
+    size_t n_also, also_cap;
+    size_t n, at; /* events, and how many are out */
     uint32_t which[];
 };
 
@@ -66,14 +73,15 @@ struct stream {
     struct rpc_call *call;
     struct watch_stream *watchers;
     struct rpcpb_response_header header; /* on_pull()'s */
+    struct buf encoded_header; /* on_pull()'s: as a field of a message */
 
     pthread_mutex_t mu;                  /* a leaf but for the call's wake */
     struct request *inbox, **inbox_last; /* mu */
     size_t inbox_bytes;                  /* mu */
     bool serving;                        /* mu; somebody empties the inbox */
     bool gone;                           /* mu; who empties it finishes */
-    struct item *first, **last;          /* mu */
-    size_t n, bytes;                     /* mu */
+    struct item *first, *last;           /* mu */
+    size_t n, bytes;                     /* mu; n: messages, also's too */
     const struct watch_batch *counted;   /* mu; the last one in bytes */
     bool refused;                        /* mu; deliver() did */
 };
@@ -115,6 +123,7 @@ static void items_free(struct item *it)
     for (; it; it = next) {
         next = it->next;
         watch_batch_unref(it->batch);
+        free(it->also);
         free(it->reason);
         free(it);
     }
@@ -137,8 +146,33 @@ static void push(struct stream *s, struct item *it) /* mu is held */
     }
     s->bytes += it->bytes;
     s->n++;
-    *s->last = it;
-    s->last = &it->next;
+    if (s->last)
+        s->last->next = it;
+    else
+        s->first = it;
+    s->last = it;
+}
+
+/* Many watchers of a stream are told the same, one right after another: that is
+ * one item, of a bounded size. */
+static bool says_same(const struct item *it, const struct watch_message *m)
+{
+    return it && it->kind == WATCH_EVENTS && m->kind == WATCH_EVENTS &&
+           it->batch == m->batch && it->revision == m->revision &&
+           it->prev_kv == m->prev_kv && !it->fragment && !m->fragment &&
+           it->n == m->n &&
+           memcmp(it->which, m->which, m->n * sizeof(m->which[0])) == 0 &&
+           (it->n_also + 2) * events_size(it, 0, it->n) <= ALSO_MAX;
+}
+
+static void add_watcher(struct stream *s, struct item *it, int64_t watch_id)
+{
+    if (it->n_also == it->also_cap) {
+        it->also_cap = it->also_cap ? it->also_cap * 2 : 16;
+        it->also = xrealloc(it->also, it->also_cap * sizeof(it->also[0]));
+    }
+    it->also[it->n_also++] = watch_id;
+    s->n++;
 }
 
 static bool deliver(void *arg, const struct watch_message *m)
@@ -149,10 +183,12 @@ static bool deliver(void *arg, const struct watch_message *m)
     pthread_mutex_lock(&s->mu);
     taken = is_answer(m->kind) || (s->n < ITEMS_MAX && s->bytes < BYTES_MAX);
     first = s->n == 0;
-    if (taken)
-        push(s, item_of(m));
-    else
+    if (!taken)
         s->refused = true;
+    else if (says_same(s->last, m))
+        add_watcher(s, s->last, m->watch_id);
+    else
+        push(s, item_of(m));
     pthread_mutex_unlock(&s->mu);
     if (taken && first)
         rpc_wake(s->call);
@@ -176,10 +212,10 @@ static struct item *pop_locked(struct stream *s)
     s->first = it->next;
     it->next = NULL;
     if (!s->first) {
-        s->last = &s->first;
+        s->last = NULL;
         s->counted = NULL;
     }
-    s->n--;
+    s->n -= 1 + it->n_also;
     s->bytes -= it->bytes;
     return it;
 }
@@ -191,7 +227,8 @@ static struct item *pop_locked(struct stream *s)
 static bool may_join(const struct item *a, const struct item *b)
 {
     return a->kind == WATCH_EVENTS && b->kind == WATCH_EVENTS &&
-           a->watch_id == b->watch_id && a->revision == b->revision;
+           a->n_also == 0 && b->n_also == 0 && a->watch_id == b->watch_id &&
+           a->revision == b->revision;
 }
 
 /* The first item, or NULL; *ready: those who were refused are to be told. */
@@ -246,32 +283,50 @@ static void put_event(const struct item *it, size_t i, struct rpc_out *out)
         rpc_out_ref(out, e, unref_batch, watch_batch_ref(it->batch));
 }
 
-/* The response around the events [it->at, to). */
+/* The response without its events. */
 static struct rpcpb_watch_response frame_of(struct stream *s,
-                                            const struct item *it, size_t to)
+                                            const struct item *it)
 {
     s->header.revision = it->revision;
     return (struct rpcpb_watch_response){
         .header = &s->header,
         .watch_id = it->watch_id,
-        .fragment = to < it->n,
     };
 }
 
-/* Field 11, events, is the last one: so the rest is encoded alone. */
-static void put_events(struct stream *s, const struct item *it, size_t to,
-                       struct rpc_out *out)
+/* The events [it->at, to), and those of the items that joined it. The fields
+ * stand in the order of their numbers, as msg_encode() would put them. */
+static void put_message(struct stream *s, const struct item *it,
+                        int64_t watch_id, size_t to, struct rpc_out *out)
 {
-    struct rpcpb_watch_response m = frame_of(s, it, to);
+    struct buf *b = rpc_out_buf(out);
 
     rpc_out_begin(out);
-    msg_encode(&rpcpb_watch_response_desc, &m, rpc_out_buf(out));
+    buf_addstr(b, buf_str(&s->encoded_header));
+    if (watch_id)
+        pb_add_u64(b, WATCH_ID, (uint64_t)watch_id);
+    if (to < it->n)
+        pb_add_u64(b, FRAGMENT, true);
     for (size_t i = it->at; i < to; i++)
         put_event(it, i, out);
     for (it = it->next; it; it = it->next)
         for (size_t i = 0; i < it->n; i++)
             put_event(it, i, out);
     rpc_out_end(s->call, out);
+}
+
+/* A message to each watcher. */
+static void put_events(struct stream *s, const struct item *it, size_t to,
+                       struct rpc_out *out)
+{
+    struct rpcpb_watch_response m = frame_of(s, it);
+
+    m.watch_id = 0;
+    buf_clear(&s->encoded_header);
+    msg_encode(&rpcpb_watch_response_desc, &m, &s->encoded_header);
+    put_message(s, it, it->watch_id, to, out);
+    for (size_t i = 0; i < it->n_also; i++)
+        put_message(s, it, it->also[i], to, out);
 }
 
 static void make_event(const struct item *it, size_t i, struct rpcpb_event *out,
@@ -293,7 +348,7 @@ static void make_event(const struct item *it, size_t i, struct rpcpb_event *out,
 static void put_events_json(struct stream *s, const struct item *it, size_t to,
                             struct rpc_out *out)
 {
-    struct rpcpb_watch_response m = frame_of(s, it, to);
+    struct rpcpb_watch_response m = frame_of(s, it);
     size_t max = to - it->at, n = 0;
     struct rpcpb_event *events;
     struct rpcpb_key_value *kvs;
@@ -304,12 +359,17 @@ static void put_events_json(struct stream *s, const struct item *it, size_t to,
     kvs = xcalloc(max, 2 * sizeof(*kvs));
     for (size_t i = it->at; i < to; i++, n++)
         make_event(it, i, &events[n], &kvs[2 * n]);
-    for (it = it->next; it; it = it->next)
-        for (size_t i = 0; i < it->n; i++, n++)
-            make_event(it, i, &events[n], &kvs[2 * n]);
+    for (const struct item *more = it->next; more; more = more->next)
+        for (size_t i = 0; i < more->n; i++, n++)
+            make_event(more, i, &events[n], &kvs[2 * n]);
+    m.fragment = to < it->n;
     m.events.items = events;
     m.events.n = n;
     rpc_out_message(s->call, out, &m);
+    for (size_t i = 0; i < it->n_also; i++) {
+        m.watch_id = it->also[i];
+        rpc_out_message(s->call, out, &m);
+    }
     free(events);
     free(kvs);
 }
@@ -321,8 +381,9 @@ static void put_next_events(struct stream *s, struct item *it,
     size_t to = it->n;
 
     if (it->fragment && !it->next) {
-        struct rpcpb_watch_response m = frame_of(s, it, 0);
+        struct rpcpb_watch_response m = frame_of(s, it);
 
+        m.fragment = true;
         to = it->at + watch_fragment(it->batch, it->which, it->n, it->at,
                                      it->prev_kv,
                                      msg_size(&rpcpb_watch_response_desc, &m),
@@ -338,7 +399,7 @@ static void put_next_events(struct stream *s, struct item *it,
 static void put_other(struct stream *s, const struct item *it,
                       struct rpc_out *out)
 {
-    struct rpcpb_watch_response m = frame_of(s, it, 0);
+    struct rpcpb_watch_response m = frame_of(s, it);
 
     m.created = it->kind == WATCH_CREATED || it->kind == WATCH_REFUSED;
     m.canceled = it->kind == WATCH_REFUSED || it->kind == WATCH_CANCELED ||
@@ -506,6 +567,7 @@ static void close_stream(struct rpc_call *c)
     v3_watch_close(c->server, s->watchers); /* then nothing is delivered */
     while ((it = pop(s, &ready)) != NULL)
         items_free(it);
+    buf_release(&s->encoded_header);
     pthread_mutex_destroy(&s->mu);
     rpc_finish(c);
 }
@@ -638,7 +700,6 @@ void v3watch_watch(struct rpc_call *c)
 
     assert(s);
     s->call = c;
-    s->last = &s->first;
     s->inbox_last = &s->inbox;
     pthread_mutex_init(&s->mu, NULL);
     c->state = s;

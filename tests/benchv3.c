@@ -47,6 +47,7 @@
 #define PATH_GRANT "/etcdserverpb.Lease/LeaseGrant"
 
 #define FILL_AHEAD 64 /* calls under way on each connection */
+#define WATCH_WINDOW (1024 * 1024) /* of a stream */
 #define WATCH_AHEAD 8 /* puts whose events have not all come */
 #define LEASE_TTL 3600
 #define READERS_WINDOW (1024 * 1024)
@@ -241,17 +242,17 @@ static int fill(const char *to, size_t keys, size_t value_bytes, size_t n,
 
 /* --- Watchers. ------------------------------------------------------------ */
 
+/* All streams are on one connection, and one thread reads it. */
 struct watching {
-    pthread_t thread;
-    struct grpc_stream *stream;
-    size_t n_watchers;
-    uint64_t events; /* atomic */
+    struct gc gc;
+    size_t watchers; /* of a stream */
+    uint64_t slowest; /* atomic; events to each watcher of the stream that lags */
 };
 
 /* The tags of WatchResponse that matter here. */
-static size_t events_of(const struct buf *message)
+static size_t events_of(struct str message)
 {
-    struct pb_reader r = pb_reader(message->data, message->len);
+    struct pb_reader r = pb_reader(message.p, message.n);
     struct pb_field f;
     size_t n = 0;
 
@@ -260,72 +261,70 @@ static size_t events_of(const struct buf *message)
     return n;
 }
 
-static void create_watchers(struct watching *w)
+static void create_watchers(struct watching *w, struct gc_call *k)
 {
-    struct buf b = {0};
-    struct err e;
+    struct rpcpb_watch_create_request create = {.key = STR("bench/watched")};
+    struct rpcpb_watch_request request = {.create_request = &create};
+    struct str answer;
 
-    for (size_t i = 0; i < w->n_watchers; i++) {
-        size_t create;
-
-        buf_clear(&b);
-        create = pb_begin(&b, 1);
-        pb_add_str(&b, 1, STR("bench/watched"));
-        pb_end(&b, create);
-        grpc_stream_send(w->stream, buf_str(&b), GRPC_MORE);
-        if (grpc_stream_read(w->stream, &b, 0, &e) != GRPC_OK)
-            die("watch", &e);
+    for (size_t i = 0; i < w->watchers; i++) {
+        gc_send_message(&w->gc, k, &rpcpb_watch_request_desc, &request, false);
+        if (!gc_message(&w->gc, k, &answer, 20000))
+            die("a watcher was not made", NULL);
     }
-    buf_release(&b);
+    gc_forget(k);
 }
 
 static void *count_events(void *arg)
 {
     struct watching *w = arg;
-    struct buf b = {0};
-    struct err e;
+    uint64_t *events = xcalloc(w->gc.n, sizeof(*events));
+    struct str message;
 
-    while (grpc_stream_read(w->stream, &b, 0, &e) == GRPC_OK)
-        sys_u64_add(&w->events, events_of(&b));
-    buf_release(&b);
+    while (!w->gc.closed) {
+        uint64_t least = UINT64_MAX;
+
+        gc_read(&w->gc);
+        for (size_t i = 0; i < w->gc.n; i++) {
+            struct gc_call *k = &w->gc.calls[i];
+
+            while (gc_message(&w->gc, k, &message, 0))
+                events[i] += events_of(message);
+            gc_forget(k);
+            least = min_u64(least, events[i] / w->watchers);
+        }
+        sys_u64_store(&w->slowest, least);
+    }
+    free(events);
     return NULL;
-}
-
-static uint64_t slowest(const struct watching *w, size_t n)
-{
-    uint64_t least = UINT64_MAX;
-
-    for (size_t i = 0; i < n; i++)
-        least = min_u64(least, sys_u64_load(&w[i].events) / w[i].n_watchers);
-    return least;
 }
 
 static int watch(const char *to, size_t streams, size_t watchers, int seconds)
 {
-    struct watching *w = xcalloc(streams, sizeof(*w));
-    struct grpc_conn *putter = dial(to), *c = dial(to);
+    struct watching *w = xcalloc(1, sizeof(*w));
+    struct grpc_conn *putter = dial(to);
     struct buf request = {0}, answer = {0};
+    pthread_t thread;
     int64_t began, took;
     uint64_t puts = 0;
 
-    for (size_t i = 0; i < streams; i++) {
-        w[i].stream = open_stream(c, PATH_WATCH);
-        w[i].n_watchers = watchers / streams;
-        create_watchers(&w[i]);
-        sys_thread(&w[i].thread, SYS_STACK_LARGE, count_events, &w[i]);
-    }
+    gc_open(&w->gc, (uint16_t)atoi(strrchr(to, ':') + 1), WATCH_WINDOW);
+    w->watchers = watchers / streams;
+    for (size_t i = 0; i < streams; i++)
+        create_watchers(w, gc_call(&w->gc, PATH_WATCH, NULL));
+    sys_thread(&thread, SYS_STACK_LARGE, count_events, w);
     put_request(&request, "bench/watched", 64);
     began = sys_mono_ns();
     while ((took = sys_mono_ns() - began) < seconds * NS_PER_S) {
         call(putter, PATH_PUT, &request, &answer);
         puts++;
-        while (slowest(w, streams) + WATCH_AHEAD < puts)
+        while (sys_u64_load(&w->slowest) + WATCH_AHEAD < puts)
             sys_sleep_ms(1);
     }
-    printf("%.0f\n", (double)slowest(w, streams) * (double)watchers * NS_PER_S /
-                         (double)took);
+    printf("%.0f\n", (double)sys_u64_load(&w->slowest) * (double)watchers *
+                         NS_PER_S / (double)took);
     fflush(stdout);
-    _exit(0); /* nobody waits for the threads */
+    _exit(0); /* nobody waits for the thread */
 }
 
 /* --- Leases. -------------------------------------------------------------- */

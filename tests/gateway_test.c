@@ -546,13 +546,18 @@ static void test_socket_parts(void)
 static void test_socket_watch(void)
 {
     int fd = dial_socket("/v3/watch");
+    struct buf b = {0};
 
     say(fd, 0x81, "{\"create_request\":{\"key\":\"dzE=\"}}");
     CHECK(hears(fd, "\"created\":true}}"));
     say(fd, 0x81, "{\"create_request\":{\"key\":\"dzI=\"}}");
     CHECK(hears(fd, "\"watch_id\":\"1\",\"created\":true}}"));
+    say(fd, 0x81, "{\"create_request\":{\"key\":\"dzI=\"}}");
+    CHECK(hears(fd, "\"watch_id\":\"2\",\"created\":true}}"));
     put("dzI=");
-    CHECK(hears(fd, "\"watch_id\":\"1\",\"events\":[{\"kv\":{"));
+    CHECK(read_until(fd, &b, "\"watch_id\":\"1\",\"events\":[{\"kv\":{") &&
+          read_until(fd, &b, "\"watch_id\":\"2\",\"events\":[{\"kv\":{"));
+    buf_release(&b);
     CHECK(n_watchers() == 1);
     close(fd);
     CHECK(await_watchers(0));

@@ -146,7 +146,7 @@ static void on_event(struct gc *c, const struct h2_event *ev)
     }
 }
 
-static void receive(struct gc *c)
+void gc_read(struct gc *c)
 {
     struct h2_event ev;
     size_t used, at = 0;
@@ -180,7 +180,7 @@ bool gc_wait(struct gc *c, struct gc_call *k, size_t n, int64_t ms)
 
         if (left <= 0 || poll(&p, 1, (int)left) <= 0)
             return false;
-        receive(c);
+        gc_read(c);
     }
     return true;
 }
@@ -202,6 +202,12 @@ bool gc_message(struct gc *c, struct gc_call *k, struct str *out, int64_t ms)
     return true;
 }
 
+void gc_forget(struct gc_call *k)
+{
+    buf_consume(&k->body, k->taken);
+    k->taken = 0;
+}
+
 void gc_run(struct gc *c, int64_t ms)
 {
     int64_t until = sys_mono_ns() + ms * NS_PER_MS;
@@ -212,7 +218,7 @@ void gc_run(struct gc *c, int64_t ms)
 
         if (left <= 0 || poll(&p, 1, (int)left) <= 0)
             return;
-        receive(c);
+        gc_read(c);
     }
 }
 

@@ -42,9 +42,12 @@ void gc_send_message(struct gc *c, struct gc_call *k, const struct msg_desc *d,
 bool gc_wait(struct gc *c, struct gc_call *k, size_t n, int64_t ms);
 /* The next whole message; false: ms have passed, or the call is over. */
 bool gc_message(struct gc *c, struct gc_call *k, struct str *out, int64_t ms);
+/* Forget what gc_message() gave. */
+void gc_forget(struct gc_call *k);
 /* Drop what has come of an unread call, and grant as much anew; its bytes. */
 size_t gc_skip(struct gc *c, struct gc_call *k);
-/* What is in the socket, for so long. */
+/* What is in the socket, at least something; gc_run(): what comes for so long. */
+void gc_read(struct gc *c);
 void gc_run(struct gc *c, int64_t ms);
 
 #endif

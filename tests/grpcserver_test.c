@@ -570,6 +570,53 @@ static void test_watch_from_now(void)
     gc_close(&other);
 }
 
+/* Many watchers of a stream, told the same or nearly: each of each revision once,
+ * in order. More than one item of the outbox holds. */
+static void test_watch_alike(void)
+{
+    enum { N = 1000, PUTS = 3 };
+    struct rpcpb_watch_create_request r = {.key = STR("alike")};
+    struct rpcpb_watch_request req = {.create_request = &r};
+    int64_t *last = xcalloc(N, sizeof(*last));
+    int64_t first;
+    struct gc_call *k;
+    struct gc c, other;
+
+    gc_open(&c, port, WINDOW);
+    gc_open(&other, port, WINDOW);
+    k = gc_call(&c, WATCH, NULL);
+    CHECK(put_wait(&other, "alike", STR("before")));
+    first = v3_header(&fake).revision + 1;
+    for (int i = 0; i < N; i++) {
+        r.prev_kv = i % 7 == 0 || i > 800;
+        r.fragment = i % 50 == 0;
+        gc_send_message(&c, k, &rpcpb_watch_request_desc, &req, false);
+        CHECK(watch_next(&c, k).watch_id == i);
+        last[i] = first - 1;
+        arena_reset(&watch_arena);
+    }
+    for (int i = 0; i < PUTS; i++)
+        CHECK(put_wait(&other, "alike", (struct str){large_value, 100}));
+    for (int i = 0; i < N * PUTS; i++) {
+        struct rpcpb_watch_response m = watch_next(&c, k);
+        const struct rpcpb_event *e = m.events.items;
+        int64_t id = m.watch_id;
+
+        CHECK(m.events.n == 1 && id >= 0 && id < N && !m.fragment);
+        if (m.events.n != 1 || id < 0 || id >= N)
+            break;
+        CHECK(m.header->revision == ++last[id]);
+        CHECK(e->kv->mod_revision == last[id] && e->kv->value.n == 100);
+        CHECK((e->prev_kv != NULL) == (id % 7 == 0 || id > 800));
+        arena_reset(&watch_arena);
+    }
+    for (int i = 0; i < N; i++)
+        CHECK(last[i] == first + PUTS - 1);
+    free(last);
+    gc_close(&other);
+    gc_close(&c);
+}
+
 /* A watcher that does not read is given everything when it does. */
 static void test_slow_watcher(void)
 {
@@ -830,6 +877,7 @@ int main(void)
     test_range_stream();
     test_watch();
     test_watch_from_now();
+    test_watch_alike();
     test_slow_watcher();
     test_leader_lost();
     test_learner();
