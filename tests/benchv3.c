@@ -46,9 +46,9 @@
 #define PATH_WATCH "/etcdserverpb.Watch/Watch"
 #define PATH_GRANT "/etcdserverpb.Lease/LeaseGrant"
 
-#define FILL_AHEAD 64 /* calls under way on each connection */
+#define FILL_AHEAD 64              /* calls under way on each connection */
 #define WATCH_WINDOW (1024 * 1024) /* of a stream */
-#define WATCH_AHEAD 8 /* puts whose events have not all come */
+#define WATCH_AHEAD 8              /* puts whose events have not all come */
 #define LEASE_TTL 3600
 #define READERS_WINDOW (1024 * 1024)
 #define READERS_PACE_MS 100 /* a window each time: 10 MB/s for each */
@@ -246,7 +246,8 @@ static int fill(const char *to, size_t keys, size_t value_bytes, size_t n,
 struct watching {
     struct gc gc;
     size_t watchers; /* of a stream */
-    uint64_t slowest; /* atomic; events to each watcher of the stream that lags */
+    uint64_t
+        slowest; /* atomic; events to each watcher of the stream that lags */
 };
 
 /* The tags of WatchResponse that matter here. */
