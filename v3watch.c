@@ -36,7 +36,8 @@
 #define REFER_MIN 1024               /* bytes of an event that is not copied */
 #define REASON_MAX 160
 #define JOIN_MAX (64 * 1024) /* bytes of events of several revisions */
-#define ALSO_MAX (64 * 1024) /* bytes of events to watchers told the same */
+#define ALSO_MAX (64 * 1024) /* bytes of events to watchers told the same, */
+#define ALSO_EVENTS_MAX 16   /* and so many events, to be compared */
 #define PROGRESS_NS (600 * NS_PER_S)
 
 enum { WATCH_ID = 2, FRAGMENT = 7 }; /* in WatchResponse */
@@ -154,13 +155,14 @@ static void push(struct stream *s, struct item *it) /* mu is held */
 }
 
 /* Many watchers of a stream are told the same, one right after another: that is
- * one item, of a bounded size. */
+ * one item, of a bounded size. The server's lock is held, so a large transaction
+ * is not compared event by event. */
 static bool says_same(const struct item *it, const struct watch_message *m)
 {
     return it && it->kind == WATCH_EVENTS && m->kind == WATCH_EVENTS &&
            it->batch == m->batch && it->revision == m->revision &&
            it->prev_kv == m->prev_kv && !it->fragment && !m->fragment &&
-           it->n == m->n &&
+           it->n == m->n && m->n <= ALSO_EVENTS_MAX &&
            memcmp(it->which, m->which, m->n * sizeof(m->which[0])) == 0 &&
            (it->n_also + 2) * events_size(it, 0, it->n) <= ALSO_MAX;
 }
