@@ -10,7 +10,7 @@ mask() {
 		-e 's/"ID":"[0-9]+","peerURLs":\["http:[^"]*"\],"isLearner"/"ID":"LEARNER","peerURLs":[],"isLearner"/g' \
 		-e 's/("isLearner":true\}),"members":.*\[200/\1 [200/' \
 		-e "s/${learner:-none}/LEARNER/g; /\"blob\":/s/.*/SNAPSHOT/" \
-		-e 's/"(key|name)":"(bG9jay8|cmFjZS8)[^"]*"/"\1":"\2"/g; s/"lease":"[0-9]{10,}"/"lease":"L"/g'
+		-e 's/"(key|name)":"(bG9jay|cmFjZS)[89][^"]*"/"\1":"\2"/g; s/"lease":"[0-9]{10,}"/"lease":"L"/g'
 }
 
 # POST a body to a path below all prefixes that the path has.
