@@ -219,7 +219,7 @@ static void send_snapshots(struct server *s)
     pthread_mutex_lock(&s->raft_mu);
     list = s->orders;
     s->orders = NULL;
-    pthread_mutex_unlock(&s->raft_mu);
+    server_leave_raft(s);
     while (list) {
         struct snapshot_order *o = list;
 

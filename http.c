@@ -617,13 +617,19 @@ static void *send_rest(void *arg)
     return NULL;
 }
 
+/* What goes without waiting; x->rest is what is left. */
+static void try_write_iov(struct http_exchange *x, struct iovec *iov, int n)
+{
+    if (!x->broken && net_try_writev(x->in.stream, &iov, &n) < 0)
+        x->broken = true;
+    for (int i = 0; i < n && !x->broken; i++)
+        buf_add(&x->rest, iov[i].iov_base, iov[i].iov_len);
+}
+
 static int send_deferred(struct http_exchange *x, struct iovec *iov, int n)
 {
-    if (net_try_writev(x->in.stream, &iov, &n) < 0)
-        x->broken = true;
-    if (n > 0 && !x->broken) {
-        for (int i = 0; i < n; i++)
-            buf_add(&x->rest, iov[i].iov_base, iov[i].iov_len);
+    try_write_iov(x, iov, n);
+    if (x->rest.len) {
         if (sys_thread_detached(x->server->o.stack, send_rest, x) == 0)
             return 0;
         x->broken = true;
@@ -680,6 +686,27 @@ int http_write(struct http_exchange *x, const void *data, size_t n)
     }
     add_body(&p, x, data, n, false);
     return write_iov(x, p.iov, p.n);
+}
+
+int http_try_write(struct http_exchange *x, const void *data, size_t n)
+{
+    struct parts p = {.n = 0};
+
+    assert(x->begun && !x->ended && x->rest.len == 0);
+    add_body(&p, x, data, n, false);
+    try_write_iov(x, p.iov, p.n);
+    if (x->broken)
+        return -1;
+    return x->rest.len > 0;
+}
+
+int http_write_rest(struct http_exchange *x)
+{
+    struct iovec iov = {.iov_base = x->rest.data, .iov_len = x->rest.len};
+    int rc = write_iov(x, &iov, 1);
+
+    buf_release(&x->rest);
+    return rc;
 }
 
 int http_reply(struct http_exchange *x, int status, const char *content_type,

@@ -229,6 +229,10 @@ int http_error(struct http_exchange *x, int status, const char *text);
  */
 int http_begin(struct http_exchange *x);
 int http_write(struct http_exchange *x, const void *p, size_t n);
+/* What goes of a piece without waiting. 1: some is left, and http_write_rest()
+ * must be what comes next; which waits, as http_write() does. */
+int http_try_write(struct http_exchange *x, const void *p, size_t n);
+int http_write_rest(struct http_exchange *x);
 
 /*
  * An answer that another thread gives, such as the one that applies a write,

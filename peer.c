@@ -11,17 +11,19 @@
  *   reader --> GET /raft/stream/... --> decode --> callbacks.process()
  *
  * A lane is a bounded queue with one consumer. transport_send() only copies
- * messages (their data is shared) and wakes each idle consumer once, after
- * the last message, so that what is sent together is written together: the
- * consumer takes all that is queued, encodes it into one buffer and writes it
- * with one system call.
+ * messages (their data is shared). What is sent together is written together:
+ * the consumer takes all that is queued, encodes it into one buffer and writes
+ * it with one system call. As long as a stream's consumer sleeps, it lends its
+ * place to whoever calls transport_flush(), who need not wake it then; it is
+ * woken for what would have to wait.
  *
  * What does not fit is dropped, and the poster reports the peer unreachable:
  * Raft repeats what matters. transport_send() may be called under the lock
- * that the callback takes, and so it never calls back itself.
+ * that the callback takes, and so neither it nor transport_flush() calls back.
  *
  * INVARIANTS
- *   1. Only a lane's consumer removes messages, or whoever closes the lane.
+ *   1. Only a lane's consumer removes messages, or who was lent its place, or
+ *      who closes the lane.
  *   2. clients[i] is used by its own thread alone; others only interrupt it,
  *      through the guard of the peer.
  *   3. After `stopped` is set, no thread of the peer starts to wait.
@@ -303,24 +305,19 @@ static void enqueue(struct peer *p, const struct raft_msg *m)
     pthread_mutex_unlock(&p->mu);
 }
 
-/* Signals come after the unlock: who wakes shall not find the lock taken. */
-static void wake_lanes(struct peer *p)
+/* The signal comes after the unlock: who wakes shall not find the lock taken. */
+static void wake_poster(struct peer *p)
 {
-    bool wake[LANES];
+    struct lane *l = &p->lanes[LANE_POST];
+    bool wake;
 
     pthread_mutex_lock(&p->mu);
-    for (size_t i = 0; i < LANES; i++) {
-        struct lane *l = &p->lanes[i];
-
-        wake[i] =
-            l->idle && (l->queue.n > 0 || (i == LANE_POST && p->unreachable));
-        if (wake[i])
-            l->idle = false;
-    }
+    wake = l->idle && (l->queue.n > 0 || p->unreachable);
+    if (wake)
+        l->idle = false;
     pthread_mutex_unlock(&p->mu);
-    for (size_t i = 0; i < LANES; i++)
-        if (wake[i])
-            pthread_cond_signal(&p->lanes[i].cond);
+    if (wake)
+        pthread_cond_signal(&l->cond);
 }
 
 static void enqueue_locked(struct transport *t, const struct raft_msg *m,
@@ -349,11 +346,39 @@ void transport_send(struct transport *t, const struct raft_msg *m, size_t n)
     pthread_mutex_lock(&t->mu);
     enqueue_locked(t, m, n);
     for (size_t i = 0; i < t->n_peers; i++) {
-        if (t->peers[i]->touched)
-            wake_lanes(t->peers[i]);
+        t->peers[i]->due |= t->peers[i]->touched;
         t->peers[i]->touched = false;
     }
     pthread_mutex_unlock(&t->mu);
+}
+
+/* One that messages wait for, referenced; NULL: none is left. */
+static struct peer *take_due(struct transport *t)
+{
+    struct peer *p = NULL;
+
+    pthread_mutex_lock(&t->mu);
+    for (size_t i = 0; i < t->n_peers && !p; i++)
+        if (t->peers[i]->due)
+            p = t->peers[i];
+    if (p) {
+        p->due = false;
+        p->refs++;
+    }
+    pthread_mutex_unlock(&t->mu);
+    return p;
+}
+
+void transport_flush(struct transport *t)
+{
+    struct peer *p;
+
+    while ((p = take_due(t)) != NULL) {
+        for (size_t kind = 0; kind < STREAMS; kind++)
+            peer_write_stream(p, kind);
+        wake_poster(p);
+        peer_release(p);
+    }
 }
 
 /* --- Receiving. --------------------------------------------------------- */

@@ -8,7 +8,8 @@
  * queues, and what does not fit is dropped and reported, for Raft repeats it.
  *
  * THREADS  per peer: two stream readers, which dial, and a poster. The writer
- * of a stream is the HTTP connection's own thread. One prober for all, and one
+ * of a stream is the HTTP connection's own thread, or, while that has nothing
+ * to do, whoever has something for it (transport_flush()). One prober for all, and one
  * thread for each snapshot under way.
  */
 #ifndef PEER_H
@@ -65,8 +66,14 @@ void transport_update_peer(struct transport *t, uint64_t id, const char **urls,
 void transport_remove_peer(struct transport *t, uint64_t id);
 void transport_remove_all(struct transport *t);
 
-/* Queue messages for their addressees. Copies, sharing blobs. Not MsgSnap. */
+/*
+ * Queue messages for their addressees. Copies, sharing blobs. Not MsgSnap. They
+ * go with the next transport_flush(), which the caller owes.
+ */
 void transport_send(struct transport *t, const struct raft_msg *m, size_t n);
+/* Write what is due, as far as no socket makes one wait; without the lock that
+ * the callbacks take. */
+void transport_flush(struct transport *t);
 /* The same for what may wait for the next transport_send(), which may send
  * nothing of its own. */
 void transport_hold(struct transport *t, const struct raft_msg *m, size_t n);

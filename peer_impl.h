@@ -45,7 +45,8 @@ struct lane {
     bool idle;           /* the writer waits and nobody has woken it yet */
 
     /* Of streams: the exchange that writes. A newer one raises generation,
-     * which tells the older that it is over. */
+     * which tells the older that it is over. writer is set while idle is. */
+    struct stream_writer *writer;
     bool connected;
     uint64_t generation;
     struct net_stream *conn;
@@ -90,7 +91,8 @@ struct peer {
     uint64_t id;
     bool remote;  /* not a member yet: has no streams */
     int refs;     /* transport.mu */
-    bool touched; /* transport.mu: transport_send() has put something in */
+    bool touched; /* transport.mu: something was put into a queue */
+    bool due;     /* transport.mu: and is to go by the next transport_flush() */
 
     pthread_mutex_t mu; /* all below */
     bool stopped;
@@ -194,6 +196,12 @@ int transport_receive(struct transport *t, const struct raft_msg *m,
 
 void msg_queue_pop(struct msg_queue *q, struct raft_msg *out);
 void msg_queue_clear(struct msg_queue *q);
+
+/* --- peerhttp.c --------------------------------------------------------- */
+
+/* Write what is queued for a stream, unless its thread is at it; wake that for
+ * what this one cannot write without waiting. */
+void peer_write_stream(struct peer *p, enum lane_kind kind);
 
 /* --- peerdial.c: threads, and what ends them. --------------------------- */
 

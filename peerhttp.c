@@ -8,7 +8,8 @@
  *   GET  /raft/probing     are you there, and what time is it?
  *
  * A stream is written by the thread of its exchange, which sleeps until its
- * lane has messages or the connection needs a sign of life. A peer that opens
+ * lane has messages or the connection needs a sign of life, and lends its place
+ * to those who bring the messages as long as none has to wait. A peer that opens
  * a stream anew, because it lost the old one, must not wait until we notice:
  * the newer exchange takes over the lane and shuts the older one's connection.
  *
@@ -31,6 +32,9 @@
 
 #define WRITE_BYTES (1024 * 1024) /* written at once, if there is so much */
 #define KEEP_BYTES (64 * 1024)    /* of buffers, while a stream is idle */
+/* What others write in the place of a stream's thread: they have to go on. */
+#define LENT_BYTES_MAX (64 * 1024)
+#define LENT_BATCHES_MAX 4
 #define READ_CHUNK (64 * 1024)
 #define DATABASE_MAX ((uint64_t)16 * 1024 * 1024 * 1024)
 #define MEMBERS_BODY_MAX (4 * 1024 * 1024)
@@ -192,15 +196,25 @@ static void note_sender(struct transport *t, const struct http_exchange *x)
 
 /* --- Writing a stream. -------------------------------------------------- */
 
-struct writer {
+/*
+ * The writer of a stream, on the stack of its exchange. Its thread has it, or,
+ * while that sleeps in take_batch(), the one who found lane->idle and cleared it
+ * (peer_write_stream()): lent is set meanwhile, and the thread waits for its end.
+ */
+struct stream_writer {
     struct peer *p;
     struct lane *lane;
     enum lane_kind kind;
     uint64_t generation;
+    bool lent, wanted; /* p->mu; its thread waits until it is lent no more */
+
     struct http_exchange *x;
     struct msgapp_state state;
     struct msg_queue batch; /* taken from the lane */
     struct buf out;
+    bool behind; /* the socket is full: http_write_rest() comes next */
+    bool broken;
+    int64_t written_ns;
 };
 
 /* Linux ends a connection whose data is not acknowledged for so long, where
@@ -216,7 +230,7 @@ static void limit_unacknowledged(struct net_stream *s)
 #endif
 }
 
-static void attach(struct writer *w)
+static void attach(struct stream_writer *w)
 {
     struct peer *p = w->p;
 
@@ -226,17 +240,19 @@ static void attach(struct writer *w)
     w->generation = ++w->lane->generation;
     w->lane->conn = http_stream(w->x);
     w->lane->connected = false; /* until the head of the answer is out */
+    w->lane->idle = false;
+    w->lane->writer = NULL;
     pthread_cond_broadcast(&w->lane->cond);
     pthread_mutex_unlock(&p->mu);
 }
 
-static bool is_over_locked(const struct writer *w)
+static bool is_over_locked(const struct stream_writer *w)
 {
     return w->p->stopped || w->lane->generation != w->generation;
 }
 
 /* The head of the answer has been sent: messages may come. */
-static bool open_lane(struct writer *w)
+static bool open_lane(struct stream_writer *w)
 {
     bool open;
 
@@ -250,7 +266,7 @@ static bool open_lane(struct writer *w)
 
 /* Leave the lane, unless a newer exchange has it. What waits there would only
  * grow old: Raft is told and sends anew what still matters. */
-static void detach(struct writer *w)
+static void detach(struct stream_writer *w)
 {
     struct peer *p = w->p;
     struct msg_queue left = {0};
@@ -262,7 +278,6 @@ static void detach(struct writer *w)
         w->lane->queue = (struct msg_queue){0};
         w->lane->conn = NULL;
         w->lane->connected = false;
-        w->lane->idle = false;
         lost = !p->stopped && left.n > 0;
         p->sent_failures += left.n;
     }
@@ -273,35 +288,62 @@ static void detach(struct writer *w)
                                                   p->id);
 }
 
+/* The two arrays change places, so that neither is allocated anew for every
+ * batch. */
+static void take_queue_locked(struct stream_writer *w)
+{
+    struct msg_queue empty = w->batch;
+
+    w->batch = w->lane->queue;
+    w->lane->queue = empty;
+}
+
+static bool has_work_locked(const struct stream_writer *w)
+{
+    return is_over_locked(w) || w->broken || w->behind || w->lane->queue.n > 0;
+}
+
+static int64_t alive_due_ns(const struct stream_writer *w)
+{
+    return w->written_ns + PEER_KEEP_ALIVE_NS;
+}
+
+/* Whoever comes with a message meanwhile may write it in our place. */
+static void wait_for_work_locked(struct stream_writer *w)
+{
+    while (!has_work_locked(w) && sys_mono_ns() < alive_due_ns(w)) {
+        w->lane->idle = true;
+        w->lane->writer = w;
+        sys_cond_wait_until(&w->lane->cond, &w->p->mu, alive_due_ns(w));
+        w->wanted = true;
+        while (w->lent)
+            pthread_cond_wait(&w->lane->cond, &w->p->mu);
+        w->wanted = false;
+    }
+    if (w->lane->writer == w) {
+        w->lane->idle = false;
+        w->lane->writer = NULL;
+    }
+}
+
 /*
  * Wait for messages and take all there are; none if a sign of life is due.
- * False: this exchange is over. The two arrays change places, so that neither
- * is allocated anew for every batch.
+ * False: this exchange is over.
  */
-static bool take_batch(struct writer *w, int64_t alive_due_ns)
+static bool take_batch(struct stream_writer *w)
 {
-    struct lane *l = w->lane;
-    struct peer *p = w->p;
-    struct msg_queue empty = w->batch;
     bool go;
 
-    pthread_mutex_lock(&p->mu);
-    while (!is_over_locked(w) && l->queue.n == 0) {
-        l->idle = true;
-        if (!sys_cond_wait_until(&l->cond, &p->mu, alive_due_ns))
-            break;
-    }
-    go = !is_over_locked(w);
-    if (go) {
-        l->idle = false;
-        w->batch = l->queue;
-        l->queue = empty;
-    }
-    pthread_mutex_unlock(&p->mu);
+    pthread_mutex_lock(&w->p->mu);
+    wait_for_work_locked(w);
+    go = !is_over_locked(w) && !w->broken;
+    if (go)
+        take_queue_locked(w);
+    pthread_mutex_unlock(&w->p->mu);
     return go;
 }
 
-static void encode(struct writer *w, const struct raft_msg *m)
+static void encode(struct stream_writer *w, const struct raft_msg *m)
 {
     if (w->kind == LANE_MSGAPP)
         peer_encode_msgapp(&w->out, &w->state, m);
@@ -309,12 +351,18 @@ static void encode(struct writer *w, const struct raft_msg *m)
         peer_encode_message(&w->out, m);
 }
 
-static int flush(struct writer *w)
+static int flush(struct stream_writer *w)
 {
-    int rc = w->out.len ? http_write(w->x, w->out.data, w->out.len) : 0;
+    int rc = 0;
 
+    if (w->out.len && w->lent) {
+        rc = http_try_write(w->x, w->out.data, w->out.len);
+        w->behind = rc > 0;
+    } else if (w->out.len) {
+        rc = http_write(w->x, w->out.data, w->out.len);
+    }
     buf_clear(&w->out);
-    return rc;
+    return rc < 0 ? -1 : 0;
 }
 
 /* What one batch did, for the statistics. */
@@ -322,7 +370,7 @@ struct tally {
     size_t bytes, appends, append_bytes;
 };
 
-static int write_messages(struct writer *w, struct tally *sum)
+static int write_messages(struct stream_writer *w, struct tally *sum)
 {
     for (size_t i = 0; i < w->batch.n; i++) {
         const struct raft_msg *m = &w->batch.msgs[i];
@@ -340,7 +388,7 @@ static int write_messages(struct writer *w, struct tally *sum)
     return flush(w);
 }
 
-static void count_batch(struct writer *w, const struct tally *sum,
+static void count_batch(struct stream_writer *w, const struct tally *sum,
                         int64_t began)
 {
     struct transport *t = w->p->t;
@@ -361,7 +409,7 @@ static void count_batch(struct writer *w, const struct tally *sum,
 }
 
 /* Empty the batch; its array is kept unless it is large. */
-static void release_batch(struct writer *w)
+static void release_batch(struct stream_writer *w)
 {
     for (size_t i = 0; i < w->batch.n; i++)
         raft_msg_release(&w->batch.msgs[i]);
@@ -370,47 +418,99 @@ static void release_batch(struct writer *w)
         msg_queue_clear(&w->batch);
 }
 
-/* False: the connection is broken. */
-static bool write_batch(struct writer *w)
+static int write_due(struct stream_writer *w, struct tally *sum)
 {
     static const struct raft_msg alive = {.type = RAFT_MSG_HEARTBEAT};
+
+    if (w->behind) {
+        w->behind = false;
+        if (http_write_rest(w->x) < 0)
+            return -1;
+    } else if (w->batch.n == 0) {
+        encode(w, &alive);
+    }
+    return write_messages(w, sum);
+}
+
+static void write_batch(struct stream_writer *w)
+{
     struct tally sum = {0};
     int64_t began = sys_mono_ns();
-    bool ok;
 
-    if (w->batch.n == 0)
-        encode(w, &alive);
-    ok = write_messages(w, &sum) == 0;
-    if (ok && w->batch.n > 0)
-        count_batch(w, &sum, began);
-    if (!ok && w->batch.n > 0) {
+    w->broken = write_due(w, &sum) < 0;
+    if (w->broken) {
         pthread_mutex_lock(&w->p->mu);
         w->p->sent_failures += w->batch.n;
         pthread_mutex_unlock(&w->p->mu);
-        w->p->t->config.callbacks.report_unreachable(
-            w->p->t->config.callbacks.arg, w->p->id);
+    } else if (w->batch.n > 0) {
+        count_batch(w, &sum, began);
     }
     release_batch(w);
     buf_trim(&w->out, KEEP_BYTES);
-    return ok;
+    w->written_ns = sys_mono_ns();
+}
+
+static bool may_lend_locked(const struct lane *l)
+{
+    return l->queue.n > 0 && l->queue.bytes <= LENT_BYTES_MAX;
+}
+
+/* Write what is queued with a writer that was lent, and what others queue while
+ * that lasts. p->mu is held, and released meanwhile. True: wake its thread. */
+static bool write_lent_locked(struct stream_writer *w)
+{
+    pthread_mutex_t *mu = &w->p->mu;
+
+    w->lent = true;
+    for (int i = 0; i < LENT_BATCHES_MAX && may_lend_locked(w->lane); i++) {
+        take_queue_locked(w);
+        pthread_mutex_unlock(mu);
+        write_batch(w);
+        pthread_mutex_lock(mu);
+        if (is_over_locked(w) || w->broken || w->behind)
+            break;
+    }
+    w->lent = false;
+    return w->wanted || has_work_locked(w);
+}
+
+void peer_write_stream(struct peer *p, enum lane_kind kind)
+{
+    struct lane *l = &p->lanes[kind];
+    bool wake;
+
+    pthread_mutex_lock(&p->mu);
+    wake = l->idle && l->queue.n > 0;
+    if (wake) {
+        struct stream_writer *w = l->writer;
+
+        l->idle = false;
+        if (may_lend_locked(l)) {
+            wake = write_lent_locked(w);
+            l->idle |= !wake;
+        }
+    }
+    pthread_mutex_unlock(&p->mu);
+    if (wake)
+        pthread_cond_broadcast(&l->cond); /* the older exchange's, too */
 }
 
 /* Until the connection breaks, a newer one comes, or the peer is stopped. */
-static void write_stream(struct writer *w)
+static void write_stream(struct stream_writer *w)
 {
-    int64_t written = sys_mono_ns();
-    bool broken = false;
+    struct transport *t = w->p->t;
+    bool over;
 
-    while (!broken && take_batch(w, written + PEER_KEEP_ALIVE_NS)) {
-        broken = !write_batch(w);
-        written = sys_mono_ns();
-    }
-    if (!broken)
+    w->written_ns = sys_mono_ns();
+    while (take_batch(w))
+        write_batch(w);
+    if (!w->broken)
         return;
+    t->config.callbacks.report_unreachable(t->config.callbacks.arg, w->p->id);
     pthread_mutex_lock(&w->p->mu);
-    broken = !is_over_locked(w);
+    over = is_over_locked(w);
     pthread_mutex_unlock(&w->p->mu);
-    if (!broken)
+    if (over)
         return;
     peer_log_lost(w->p, w->kind, "writer");
     peer_deactivate(w->p, LINE_WRITE + w->kind, "write", lane_name(w->kind),
@@ -420,7 +520,8 @@ static void write_stream(struct writer *w)
 static void serve_peer_stream(struct peer *p, enum lane_kind kind,
                               struct http_exchange *x)
 {
-    struct writer w = {.p = p, .lane = &p->lanes[kind], .kind = kind, .x = x};
+    struct stream_writer w = {
+        .p = p, .lane = &p->lanes[kind], .kind = kind, .x = x};
 
     limit_unacknowledged(http_stream(x));
     attach(&w);

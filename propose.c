@@ -252,7 +252,7 @@ int server_timeout_reason(struct server *s, int64_t began)
         code = SERVER_ETIMEOUT_LEADER;
     else if (!s->leader && s->leader_lost_ns > began)
         code = SERVER_ETIMEOUT_CONN;
-    pthread_mutex_unlock(&s->raft_mu);
+    server_leave_raft(s);
     return code;
 }
 
@@ -300,7 +300,7 @@ static int propose(struct server *s, struct blob *data, bool conf_change,
     }
     if (rc == 0)
         hand_on(s);
-    pthread_mutex_unlock(&s->raft_mu);
+    server_leave_raft(s);
     /* Not found: it was finished meanwhile, for the server is stopping. */
     return rc < 0 && !waiter_take(s, w->id) ? 0 : rc;
 }
@@ -432,7 +432,7 @@ void server_propose_flush(struct server *s)
 {
     pthread_mutex_lock(&s->raft_mu);
     hand_on_quickly(s);
-    pthread_mutex_unlock(&s->raft_mu);
+    server_leave_raft(s);
 }
 
 void server_propose_async(struct server *s, struct blob *data, struct waiter *w,
@@ -444,7 +444,7 @@ void server_propose_async(struct server *s, struct blob *data, struct waiter *w,
     waiter_add(s, w);
     pthread_mutex_lock(&s->raft_mu);
     rc = propose_or_park(s, data, w, more);
-    pthread_mutex_unlock(&s->raft_mu);
+    server_leave_raft(s);
     blob_unref(data);
     if (rc == 0)
         return; /* w may be gone */

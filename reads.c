@@ -71,6 +71,7 @@ static int linearizable_index(struct server *s, int64_t deadline,
         start_read_round(s);
         server_handle_ready(s);
         server_wake_workers(s);
+        server_flush(s);
     }
     while (s->read_done < round && !s->stopping && rc == 0)
         if (!sys_cond_wait_until(&s->read_cond, &s->raft_mu, deadline))
@@ -81,7 +82,7 @@ static int linearizable_index(struct server *s, int64_t deadline,
     } else if (s->stopping) {
         rc = SERVER_ESTOPPED;
     }
-    pthread_mutex_unlock(&s->raft_mu);
+    server_leave_raft(s);
     return rc;
 }
 
@@ -185,7 +186,7 @@ void reads_tell(struct server *s)
                      sys_u64_load(&s->last_applied));
     if (!due)
         return;
-    pthread_mutex_unlock(&s->raft_mu);
+    server_leave_raft(s);
     call_reads(due, V3_OK);
     pthread_mutex_lock(&s->raft_mu);
 }
@@ -197,7 +198,7 @@ void reads_expire(struct server *s, int64_t now_ns, int code)
     pthread_mutex_lock(&s->raft_mu);
     asking = take_reads(&s->reads_asking, is_over, (uint64_t)now_ns);
     waiting = take_reads(&s->reads_waiting, is_over, (uint64_t)now_ns);
-    pthread_mutex_unlock(&s->raft_mu);
+    server_leave_raft(s);
     if (asking || waiting)
         metric_add(M_READ_INDEX_FAILED, 1);
     call_reads(asking, v3_error_of_server(code));
@@ -212,7 +213,7 @@ void v3_read_index(struct server *s, struct v3_read *op, int64_t timeout_ms)
     op->error = V3_OK;
     pthread_mutex_lock(&s->raft_mu);
     if (s->stopping) {
-        pthread_mutex_unlock(&s->raft_mu);
+        server_leave_raft(s);
         op->next = NULL;
         call_reads(op, V3_STOPPED);
         return;
@@ -228,7 +229,7 @@ void v3_read_index(struct server *s, struct v3_read *op, int64_t timeout_ms)
         server_wake_workers(s);
     }
     reads_tell(s);
-    pthread_mutex_unlock(&s->raft_mu);
+    server_leave_raft(s);
 }
 
 enum v3_error v3_read_index_wait(struct server *s)

@@ -304,7 +304,7 @@ static bool learner_is_ready(struct server *s, uint64_t id)
     pthread_mutex_lock(&s->raft_mu);
     st = raft_status(s->raft);
     n = raft_progress(s->raft, p, ARRAY_LEN(p));
-    pthread_mutex_unlock(&s->raft_mu);
+    server_leave_raft(s);
     for (size_t i = 0; i < n && i < ARRAY_LEN(p); i++)
         if (p[i].id == id)
             return p[i].match_index >= st.last_index * PROMOTE_PERCENT / 100;
@@ -320,7 +320,7 @@ int server_promote_member(struct server *s, uint64_t id)
 
     pthread_mutex_lock(&s->raft_mu);
     leader = s->leader;
-    pthread_mutex_unlock(&s->raft_mu);
+    server_leave_raft(s);
     if (leader != s->id)
         return forward_promote(s, leader, id);
     if (!cluster_member(s->cluster, id, &m))
@@ -351,7 +351,7 @@ int server_move_leader(struct server *s, uint64_t to, int64_t timeout_ms)
 
     pthread_mutex_lock(&s->raft_mu);
     rc = raft_transfer_leader(s->raft, to);
-    pthread_mutex_unlock(&s->raft_mu);
+    server_leave_raft(s);
     if (rc < 0)
         return rc == RAFT_ENOTLEADER ? SERVER_ENO_LEADER
                                      : CLUSTER_EID_NOT_FOUND;
@@ -367,7 +367,7 @@ int server_move_leader(struct server *s, uint64_t to, int64_t timeout_ms)
             rc = SERVER_ETIMEOUT;
     if (s->leader == to)
         rc = 0;
-    pthread_mutex_unlock(&s->raft_mu);
+    server_leave_raft(s);
     if (rc == 0)
         log_info("etcdserver",
                  "%" PRIx64 " finished leadership transfer from %" PRIx64
@@ -388,7 +388,7 @@ void reconf_hand_over(struct server *s)
     lead = s->role == RAFT_LEADER;
     for (size_t i = 0; i < raft_conf_state(s->raft)->voters.n; i++)
         raft_ids_add(&voters, raft_conf_state(s->raft)->voters.ids[i]);
-    pthread_mutex_unlock(&s->raft_mu);
+    server_leave_raft(s);
     if (!lead) {
         log_info("etcdserver",
                  "skipped leadership transfer for stopping non-leader member");

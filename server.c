@@ -163,10 +163,16 @@ static bool hold_commit(struct server *s, const struct raft_ready *rd)
     return true;
 }
 
+static void send_due(struct server *s, const struct raft_msg *m, size_t n)
+{
+    transport_send(s->transport, m, n);
+    s->flush_due = true;
+}
+
 static void send_held(struct server *s)
 {
     if (s->held_commit && !s->answer_first && !server_syncs_soon(s)) {
-        transport_send(s->transport, NULL, 0);
+        send_due(s, NULL, 0);
         s->held_commit = false;
     }
 }
@@ -183,7 +189,7 @@ static void send_messages(struct server *s, const struct raft_ready *rd)
 
         if (rd->messages[i].type != RAFT_MSG_SNAP)
             continue;
-        transport_send(s->transport, rd->messages + from, i - from);
+        send_due(s, rd->messages + from, i - from);
         from = i + 1;
         o = xcalloc(1, sizeof(*o));
         raft_msg_copy(&o->msg, &rd->messages[i]);
@@ -192,8 +198,7 @@ static void send_messages(struct server *s, const struct raft_ready *rd)
         server_wake_jobs(s, true, false);
     }
     if (rd->n_messages > from)
-        transport_send(s->transport, rd->messages + from,
-                       rd->n_messages - from);
+        send_due(s, rd->messages + from, rd->n_messages - from);
 }
 
 static void follow_leader(struct server *s)
@@ -326,7 +331,7 @@ static void disk_run(struct server *s)
     s->disk = (struct disk_batch){.entries = s->spare, .cap = s->spare_cap};
     s->spare = NULL;
     s->spare_cap = 0;
-    pthread_mutex_unlock(&s->raft_mu);
+    server_leave_raft(s);
 
     write_batch(s, &b);
     batch_release(&b);
@@ -363,7 +368,7 @@ static void *disk_thread(void *arg)
         s->flush_commit = false;
         /* Under load, those who are about to propose come first, and share
          * this sync; with a core to spare this returns at once. */
-        pthread_mutex_unlock(&s->raft_mu);
+        server_leave_raft(s);
         sched_yield();
         pthread_mutex_lock(&s->raft_mu);
         if (s->disk_busy)
@@ -374,8 +379,9 @@ static void *disk_thread(void *arg)
             break; /* stopping, and all is written */
         if (s->apply_first && !s->apply_busy)
             pthread_cond_signal(&s->apply_cond);
+        server_flush(s);
     }
-    pthread_mutex_unlock(&s->raft_mu);
+    server_leave_raft(s);
     return NULL;
 }
 
@@ -393,12 +399,13 @@ void server_take_disk(struct server *s)
             pthread_cond_wait(&s->disk_cond, &s->raft_mu);
         } else {
             disk_run(s);
+            server_flush(s);
             flushed = true;
         }
     }
     s->disk_takers--;
     s->disk_busy = true;
-    pthread_mutex_unlock(&s->raft_mu);
+    server_leave_raft(s);
 }
 
 void server_give_disk(struct server *s)
@@ -690,7 +697,7 @@ static void apply_run(struct server *s)
     s->apply_busy = true;
     s->apply_first = s->apply_last = NULL;
     s->apply_queued = 0;
-    pthread_mutex_unlock(&s->raft_mu);
+    server_leave_raft(s);
 
     apply_items(s, items, &done);
     if (done.reconfigured) {
@@ -698,7 +705,7 @@ static void apply_run(struct server *s)
          * knowledge; so it hears of it before the proposer does. */
         pthread_mutex_lock(&s->raft_mu);
         raft_applied(s->raft, done.last);
-        pthread_mutex_unlock(&s->raft_mu);
+        server_leave_raft(s);
     }
     waiters_finish(done.finished);
 
@@ -725,8 +732,9 @@ static void *apply_thread(void *arg)
         apply_run(s);
         if (disk_due(s) && !s->disk_busy)
             pthread_cond_signal(&s->disk_cond);
+        server_flush(s);
     }
-    pthread_mutex_unlock(&s->raft_mu);
+    server_leave_raft(s);
     return NULL;
 }
 
@@ -765,12 +773,30 @@ void server_lock_raft(struct server *s)
     pthread_mutex_lock(&s->raft_mu);
 }
 
+void server_leave_raft(struct server *s)
+{
+    bool due = s->flush_due;
+
+    s->flush_due = false;
+    pthread_mutex_unlock(&s->raft_mu);
+    if (due)
+        transport_flush(s->transport);
+}
+
+void server_flush(struct server *s)
+{
+    if (!s->flush_due)
+        return;
+    server_leave_raft(s);
+    pthread_mutex_lock(&s->raft_mu);
+}
+
 void server_unlock_raft(struct server *s)
 {
     server_handle_ready(s);
     server_wake_workers(s);
     reads_tell(s);
-    pthread_mutex_unlock(&s->raft_mu);
+    server_leave_raft(s);
 }
 
 void server_wake_jobs(struct server *s, bool checkpoint, bool monitor)
@@ -863,7 +889,7 @@ static int on_message(void *arg, const struct raft_msg *m, bool last)
     send_held(s);
     server_wake_workers(s);
     reads_tell(s);
-    pthread_mutex_unlock(&s->raft_mu);
+    server_leave_raft(s);
     return 0;
 }
 
@@ -931,7 +957,7 @@ static void print_raft_log(struct server *s)
 
     pthread_mutex_lock(&s->raft_mu);
     raft_take_log(s->raft, &lines);
-    pthread_mutex_unlock(&s->raft_mu);
+    server_leave_raft(s);
     rest = buf_str(&lines);
     while (rest.n) {
         str_cut(&rest, '\n', &line);
@@ -1169,7 +1195,7 @@ int server_publish(struct server *s)
         pthread_mutex_lock(&s->raft_mu);
         if (s->stopping)
             rc = 0;
-        pthread_mutex_unlock(&s->raft_mu);
+        server_leave_raft(s);
     } while (rc && !server_removed(s));
     print_raft_log(s);
     buf_clear(&json);
@@ -1203,7 +1229,7 @@ void server_stop(struct server *s)
     pthread_cond_broadcast(&s->apply_cond);
     pthread_cond_broadcast(&s->leader_cond);
     pthread_cond_broadcast(&s->read_cond);
-    pthread_mutex_unlock(&s->raft_mu);
+    server_leave_raft(s);
     pthread_mutex_lock(&s->job_mu);
     s->jobs_stop = true;
     pthread_cond_broadcast(&s->job_cond);
@@ -1304,7 +1330,7 @@ void server_status(struct server *s, struct server_status *out)
     out->raft = raft_status(s->raft);
     out->leader_since_ns = s->leader_since_ns;
     out->leader_since_wall_ns = s->leader_since_wall_ns;
-    pthread_mutex_unlock(&s->raft_mu);
+    server_leave_raft(s);
     out->raft.applied = sys_u64_load(&s->last_applied);
     out->start_wall_ns = s->start_wall_ns;
     pthread_mutex_lock(&s->wait_mu);
@@ -1318,7 +1344,7 @@ bool server_is_leader(struct server *s)
 
     pthread_mutex_lock(&s->raft_mu);
     lead = s->role == RAFT_LEADER;
-    pthread_mutex_unlock(&s->raft_mu);
+    server_leave_raft(s);
     return lead;
 }
 
@@ -1333,7 +1359,7 @@ size_t server_progress(struct server *s, struct raft_progress *out, size_t max)
 
     pthread_mutex_lock(&s->raft_mu);
     n = raft_progress(s->raft, out, max);
-    pthread_mutex_unlock(&s->raft_mu);
+    server_leave_raft(s);
     return n;
 }
 

@@ -74,6 +74,7 @@ struct server {
     unsigned held;                  /* raft_mu; proposals not handed on yet */
     bool held_commit;               /* raft_mu; so are messages of it */
     bool answer_first;              /* raft_mu; and who holds it sends them */
+    bool flush_due;                 /* raft_mu; who lets it go flushes */
     int64_t heartbeat_sent_ns;      /* raft_mu; the last one; 0: none yet */
     bool flush_commit;              /* raft_mu; write even that alone */
     unsigned disk_takers;           /* raft_mu; who wait in take_disk */
@@ -185,6 +186,11 @@ struct server {
 
 void server_lock_raft(struct server *s);
 void server_unlock_raft(struct server *s); /* handles what became ready */
+/* Let raft_mu go without that, and give the transport what is due. The one way
+ * to let it go but for a wait, before which comes server_flush(). */
+void server_leave_raft(struct server *s);
+/* raft_mu is held, and released meanwhile if something is due. */
+void server_flush(struct server *s);
 /* The disk is busy, and by experience not for long. raft_mu is held. */
 bool server_syncs_soon(const struct server *s);
 /* Take the disk for oneself, with everything written that was queued; give it

@@ -42,7 +42,7 @@ void v3_follow_role(struct server *s)
 
     if (lead ? was == term : was == 0)
         return;
-    pthread_mutex_unlock(&s->raft_mu);
+    server_leave_raft(s);
     pthread_mutex_lock(&s->mu);
     was = s->primary_term;
     if (was && was != (lead ? term : 0)) {
@@ -271,7 +271,7 @@ void v3_lead(struct server *s, int64_t now_ns)
     v3_follow_role(s);
     lead = s->role == RAFT_LEADER;
     stopping = s->stopping;
-    pthread_mutex_unlock(&s->raft_mu);
+    server_leave_raft(s);
     if (stopping)
         return;
     raise_due_alarm(s);
@@ -300,7 +300,7 @@ static raft_term term_led(struct server *s)
 
     pthread_mutex_lock(&s->raft_mu);
     term = s->role == RAFT_LEADER ? s->term : 0;
-    pthread_mutex_unlock(&s->raft_mu);
+    server_leave_raft(s);
     return term;
 }
 
@@ -350,7 +350,7 @@ static int ask_leader(struct server *s, const char *target, struct str body,
 
     pthread_mutex_lock(&s->raft_mu);
     leader = s->leader;
-    pthread_mutex_unlock(&s->raft_mu);
+    server_leave_raft(s);
     if (leader == 0 || leader == s->id ||
         !cluster_member(s->cluster, leader, &m))
         return -1;
@@ -393,7 +393,7 @@ static enum v3_error wait_to_ask(struct server *s, int64_t deadline)
         error = V3_STOPPED;
     else if (sys_mono_ns() >= deadline)
         error = s->leader ? V3_TIMEOUT : V3_NO_LEADER;
-    pthread_mutex_unlock(&s->raft_mu);
+    server_leave_raft(s);
     if (error == V3_OK)
         sys_sleep_ms(ASK_AGAIN_MS);
     return error;

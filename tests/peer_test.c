@@ -530,6 +530,12 @@ static void connect_nodes(struct node *a, struct node *b)
 
 /* --- Messages. ---------------------------------------------------------- */
 
+static void send_now(struct transport *t, const struct raft_msg *m, size_t n)
+{
+    transport_send(t, m, n);
+    transport_flush(t);
+}
+
 #define APPENDS 500
 
 static void test_streams(void)
@@ -545,7 +551,7 @@ static void test_streams(void)
     for (size_t i = 0; i < APPENDS; i++) {
         struct raft_msg m = append(3, 3, i, 1, i);
 
-        transport_send(a.t, &m, 1);
+        send_now(a.t, &m, 1);
         raft_msg_release(&m);
     }
     CHECK(wait_count(&b, &b.n_got, APPENDS));
@@ -559,7 +565,7 @@ static void test_streams(void)
     batch[0] = beat;
     batch[1] = beat;
     batch[1].to = 99;
-    transport_send(b.t, batch, 2);
+    send_now(b.t, batch, 2);
     CHECK(wait_count(&a, &a.n_got, 1));
     CHECK(same_msg(&a.got[0], &beat));
 
@@ -583,11 +589,11 @@ static void test_last_of_a_batch(void)
     connect_nodes(&a, &b);
     for (size_t i = 0; i < ARRAY_LEN(batch); i++)
         batch[i] = append(3, 3, i, 1, i);
-    transport_send(a.t, batch, ARRAY_LEN(batch));
+    send_now(a.t, batch, ARRAY_LEN(batch));
     CHECK(wait_count(&b, &b.n_got, ARRAY_LEN(batch)));
     CHECK(seen(&b, &b.n_last) == 1);
     CHECK(seen(&b, &b.last_at) == ARRAY_LEN(batch));
-    transport_send(b.t, &beat, 1);
+    send_now(b.t, &beat, 1);
     CHECK(wait_count(&a, &a.n_got, 1));
     CHECK(seen(&a, &a.n_last) == 0);
     for (size_t i = 0; i < ARRAY_LEN(batch); i++)
@@ -609,11 +615,77 @@ static void test_large_message(void)
     blob_unref(m.entries[0].data);
     m.entries[0].data = blob_new(data, n);
     connect_nodes(&a, &b);
-    transport_send(a.t, &m, 1);
+    send_now(a.t, &m, 1);
     CHECK(wait_count(&b, &b.n_got, 1));
     CHECK(same_msg(&b.got[0], &m));
     raft_msg_release(&m);
     free(data);
+    node_stop(&a);
+    node_stop(&b);
+}
+
+#define SENDERS 3
+#define SENT 600 /* by each: more than the sockets hold */
+#define SENT_BYTES 100
+
+struct sender {
+    struct node *from;
+    raft_term term; /* marks what is its own */
+};
+
+static void *sender_thread(void *arg)
+{
+    struct sender *s = arg;
+    char *data = xcalloc(SENT, SENT_BYTES);
+
+    for (size_t i = 0; i < SENT; i++) {
+        struct raft_msg m = append(s->term, 2, i, 1, 0);
+
+        blob_unref(m.entries[0].data);
+        m.entries[0].data = blob_new(data, i * SENT_BYTES);
+        send_now(s->from->t, &m, 1);
+        raft_msg_release(&m);
+    }
+    free(data);
+    count(s->from, &s->from->done);
+    return NULL;
+}
+
+/* While nobody reads, nobody who sends has to wait; and each one's messages
+ * arrive whole and in order, whoever wrote them. */
+static void test_senders(void)
+{
+    struct sender senders[SENDERS];
+    pthread_t threads[SENDERS];
+    size_t next[SENDERS] = {0};
+    bool in_order = true;
+    struct node a, b;
+
+    connect_nodes(&a, &b);
+    pthread_mutex_lock(&b.mu);
+    for (size_t i = 0; i < SENDERS; i++) {
+        senders[i] = (struct sender){&a, i + 1};
+        CHECK(pthread_create(&threads[i], NULL, sender_thread, &senders[i]) ==
+              0);
+        if (i == 0) /* alone, until the socket is full */
+            CHECK(wait_count(&a, &a.done, 1));
+    }
+    CHECK(wait_count(&a, &a.done, SENDERS));
+    CHECK(b.n_got < SENDERS * SENT);
+    pthread_mutex_unlock(&b.mu);
+    for (size_t i = 0; i < SENDERS; i++)
+        pthread_join(threads[i], NULL);
+    CHECK(wait_count(&b, &b.n_got, SENDERS * SENT));
+    for (size_t i = 0; i < b.n_got; i++) {
+        const struct raft_msg *m = &b.got[i];
+        size_t *n = &next[(m->term - 1) % SENDERS];
+
+        in_order &=
+            m->index == *n && blob_str(m->entries[0].data).n == *n * SENT_BYTES;
+        ++*n;
+    }
+    CHECK(in_order);
+    CHECK(seen(&a, &a.unreachable) == 0);
     node_stop(&a);
     node_stop(&b);
 }
@@ -630,10 +702,10 @@ static void test_pipeline_and_remote(void)
     node_start(&a, 1, CLUSTER);
     node_start(&b, 2, CLUSTER);
     add(&a, &b); /* but b does not know a */
-    transport_send(a.t, &m, 1);
+    send_now(a.t, &m, 1);
     CHECK(wait_count(&b, &b.n_got, 1));
     CHECK(same_msg(&b.got[0], &m));
-    transport_send(b.t, &answer, 1);
+    send_now(b.t, &answer, 1);
     CHECK(wait_count(&a, &a.n_got, 1));
     CHECK(same_msg(&a.got[0], &answer));
     CHECK(transport_active_count(b.t) == 0);
@@ -669,7 +741,7 @@ static void test_reconnect(void)
     pthread_mutex_unlock(&p->mu);
     peer_release(p);
     for (int i = 0; i < WAIT_MS / 20; i++) {
-        transport_send(a.t, &m, 1);
+        send_now(a.t, &m, 1);
         sys_sleep_ms(20);
         if (seen(&b, &b.n_got) > 3 && streams_open(&a, 2))
             break;
@@ -696,10 +768,10 @@ static void test_unreachable(void)
     node_start(&gone, 2, CLUSTER);
     add(&a, &gone);
     node_stop(&gone);
-    transport_send(a.t, &m, 1);
+    send_now(a.t, &m, 1);
     CHECK(wait_count(&a, &a.unreachable, 1));
     for (int i = 0; i < 1000; i++) /* more than a queue of posts holds */
-        transport_send(a.t, &m, 1);
+        send_now(a.t, &m, 1);
     CHECK(wait_count(&a, &a.unreachable, 2));
     node_stop(&a);
 }
@@ -713,7 +785,7 @@ static void test_cluster_mismatch(void)
     node_start(&b, 2, CLUSTER);
     add(&a, &b);
     add(&b, &a);
-    transport_send(a.t, &m, 1);
+    send_now(a.t, &m, 1);
     CHECK(wait_count(&a, &a.unreachable, 1));
     sys_sleep_ms(50);
     CHECK(!streams_open(&a, 2) && !streams_open(&b, 1));
@@ -734,7 +806,7 @@ static void test_removed(void)
     b.removed = 1;
     pthread_mutex_unlock(&b.mu);
     add(&a, &b);
-    transport_send(a.t, &m, 1);
+    send_now(a.t, &m, 1);
     CHECK(wait_count(&a, &a.removed_self, 1));
     sys_sleep_ms(250); /* both streams are dialled again */
     CHECK(seen(&a, &a.removed_self) == 1);
@@ -867,7 +939,7 @@ static void test_mute_peer(void)
     mute.t = NULL;
     mute.server = NULL;
     add(&a, &mute);
-    transport_send(a.t, &m, 1);
+    send_now(a.t, &m, 1);
     send_snapshot_to(&a, &s, 2, &snap);
     sys_sleep_ms(50); /* by now all of them wait for an answer */
     began = sys_mono_ns();
@@ -1059,7 +1131,7 @@ static void test_stats(void)
               "\"minimum\":9223372036854776000,\"maximum\":0},"
               "\"counts\":{\"fail\":0,\"success\":0}}}}");
     m.to = 0xabc;
-    transport_send(a.t, &m, 1);
+    send_now(a.t, &m, 1);
     CHECK(wait_count(&c, &c.n_got, 1));
     sys_sleep_ms(20);
     buf_clear(&b);
@@ -1092,6 +1164,7 @@ int main(void)
     test_streams();
     test_last_of_a_batch();
     test_large_message();
+    test_senders();
     test_pipeline_and_remote();
     test_reconnect();
     test_unreachable();

@@ -67,8 +67,9 @@ struct transport {
     struct sim_queue readers, ended, jobs, dialer;
     bool stopping, told_removed;
     int running;
-    struct raft_msg *held; /* until the next transport_send() */
+    struct raft_msg *held; /* until the next transport_flush() that is due */
     size_t n_held;
+    bool flush_due;
 };
 
 /* --- Links. ------------------------------------------------------------- */
@@ -262,7 +263,6 @@ static void send_one(struct transport *t, const struct raft_msg *m)
 
     if (!p)
         return;
-    check_sent(t->host, m);
     sim.count.messages++;
     copy = recode(p, m);
     if (!net_reaches(t->host, p->to) || is_down(p->to) ||
@@ -287,8 +287,11 @@ static void send_one(struct transport *t, const struct raft_msg *m)
 void transport_hold(struct transport *t, const struct raft_msg *m, size_t n)
 {
     t->held = xrealloc(t->held, (t->n_held + n) * sizeof(*t->held));
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
+        if (find_peer(t, m[i].to))
+            check_sent(t->host, &m[i]);
         raft_msg_copy(&t->held[t->n_held++], &m[i]);
+    }
 }
 
 static void let_go(struct transport *t)
@@ -305,11 +308,15 @@ static void let_go(struct transport *t)
 
 void transport_send(struct transport *t, const struct raft_msg *m, size_t n)
 {
-    let_go(t);
-    if (t->stopping)
-        return;
-    for (size_t i = 0; i < n; i++)
-        send_one(t, &m[i]);
+    transport_hold(t, m, n);
+    t->flush_due = true;
+}
+
+void transport_flush(struct transport *t)
+{
+    if (t->flush_due)
+        let_go(t);
+    t->flush_due = false;
 }
 
 /* --- Snapshots. --------------------------------------------------------- */
