@@ -171,14 +171,16 @@ static void checkpoint(struct server *s)
 /* Files that no restart needs: see the head of this file. */
 static void purge(struct server *s)
 {
+    struct wal_deleted deleted;
     raft_index newest;
 
     pthread_mutex_lock(&s->mu);
     newest = s->snapshot_index;
     pthread_mutex_unlock(&s->mu);
     server_take_disk(s);
-    wal_purge(s->wal, newest, s->config->max_wals);
+    wal_purge(s->wal, newest, s->config->max_wals, &deleted);
     server_give_disk(s);
+    wal_deleted_release(&deleted);
     snap_purge(s->config->snap_dir, newest, s->config->max_snapshots);
 }
 

@@ -625,28 +625,52 @@ int wal_sync(struct wal *w, struct err *e)
     return 0;
 }
 
-int wal_purge(struct wal *w, raft_index index, size_t keep)
+/* Unlink it, and take its file, opened if it was not; -1: it cannot be. */
+static int delete_segment(const struct wal *w, struct segment *seg, int *fd)
+{
+    char *path = wal_segment_path(w->dir, seg);
+    int rc;
+
+    *fd = seg->fd >= 0 ? seg->fd : open(path, O_RDONLY | O_CLOEXEC);
+    rc = unlink(path);
+    free(path);
+    if (rc == 0 || errno == ENOENT) {
+        seg->fd = -1;
+        return 0;
+    }
+    if (seg->fd < 0 && *fd >= 0)
+        close(*fd);
+    return -1;
+}
+
+int wal_purge(struct wal *w, raft_index index, size_t keep,
+              struct wal_deleted *out)
 {
     size_t needless = wal_segments_find(&w->segs, index);
     size_t n = 0;
 
+    *out = (struct wal_deleted){0};
     if (keep == 0 || keep >= w->segs.n || needless >= w->segs.n)
         return 0;
     needless = (size_t)min_u64(needless, w->segs.n - keep);
+    out->fds = xcalloc(needless, sizeof(*out->fds));
     /* The oldest first, so that a crash leaves no gap in the middle. */
-    for (; n < needless; n++) {
-        char *path = wal_segment_path(w->dir, &w->segs.v[n]);
-        int rc = unlink(path);
-
-        free(path);
-        if (rc < 0 && errno != ENOENT)
-            break;
-        if (w->segs.v[n].fd >= 0)
-            close(w->segs.v[n].fd);
+    while (n < needless &&
+           delete_segment(w, &w->segs.v[n], &out->fds[out->n]) == 0) {
+        out->n += out->fds[out->n] >= 0;
+        n++;
     }
     w->segs.n -= n;
     memmove(w->segs.v, w->segs.v + n, w->segs.n * sizeof(*w->segs.v));
     return (int)n;
+}
+
+void wal_deleted_release(struct wal_deleted *d)
+{
+    for (size_t i = 0; i < d->n; i++)
+        close(d->fds[i]);
+    free(d->fds);
+    *d = (struct wal_deleted){0};
 }
 
 uint64_t wal_bytes_written(const struct wal *w)

@@ -135,9 +135,18 @@ int wal_sync(struct wal *w, struct err *e);
 
 /*
  * Delete segments that hold nothing behind index, but keep at least keep of
- * them (0: keep all). Returns how many were deleted.
+ * them (0: keep all). Returns how many were deleted. *out (owned) holds their
+ * space still: to give that back takes the kernel some 20 ms for each segment,
+ * for which nobody who writes the log should have to wait.
  */
-int wal_purge(struct wal *w, raft_index index, size_t keep);
+struct wal_deleted {
+    int *fds;
+    size_t n;
+};
+
+int wal_purge(struct wal *w, raft_index index, size_t keep,
+              struct wal_deleted *out);
+void wal_deleted_release(struct wal_deleted *d);
 
 uint64_t wal_bytes_written(const struct wal *w); /* since opened */
 

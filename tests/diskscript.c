@@ -745,7 +745,10 @@ static enum script_result mark(struct script *s, struct wal_snapshot at)
 
 static void purge(struct script *s)
 {
-    wal_purge(s->boot.wal, s->snapshot_index, s->config.max_wals);
+    struct wal_deleted deleted;
+
+    wal_purge(s->boot.wal, s->snapshot_index, s->config.max_wals, &deleted);
+    wal_deleted_release(&deleted);
     snap_purge(s->config.snap_dir, s->snapshot_index, s->config.max_snapshots);
 }
 

@@ -563,10 +563,13 @@ int __wrap_wal_sync(struct wal *w, struct err *e)
 
 /* What is deleted must be covered by a snapshot that the next start will take:
  * one whose record and a commit index as high are durable. */
-int __real_wal_purge(struct wal *w, raft_index index, size_t keep);
-int __wrap_wal_purge(struct wal *w, raft_index index, size_t keep);
+int __real_wal_purge(struct wal *w, raft_index index, size_t keep,
+                     struct wal_deleted *out);
+int __wrap_wal_purge(struct wal *w, raft_index index, size_t keep,
+                     struct wal_deleted *out);
 
-int __wrap_wal_purge(struct wal *w, raft_index index, size_t keep)
+int __wrap_wal_purge(struct wal *w, raft_index index, size_t keep,
+                     struct wal_deleted *out)
 {
     struct host *h = host_self();
 
@@ -574,7 +577,7 @@ int __wrap_wal_purge(struct wal *w, raft_index index, size_t keep)
             "Recovery: %s purges its log up to index %" PRIu64
             ", but a start would take the snapshot at %" PRIu64,
             h->name, index, h->check.disk.snapshot.index);
-    return __real_wal_purge(w, index, keep);
+    return __real_wal_purge(w, index, keep, out);
 }
 
 /* The log as it was read must be the synced one, or that with a beginning of

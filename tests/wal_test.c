@@ -369,6 +369,15 @@ static void test_snapshot_with_conf_state(void)
     raft_conf_state_release(&cs);
 }
 
+static int purge(struct wal *w, raft_index index, size_t keep)
+{
+    struct wal_deleted deleted;
+    int n = wal_purge(w, index, keep, &deleted);
+
+    wal_deleted_release(&deleted);
+    return n;
+}
+
 static void test_purge(void)
 {
     struct wal_snapshot thirty = {30, 1};
@@ -379,14 +388,14 @@ static void test_purge(void)
     for (raft_index i = 1; i <= 40; i++)
         append(w, i, 1, 1, 400);
     append_snapshot(w, 30, 1);
-    CHECK(wal_purge(w, 30, 0) == 0);
-    CHECK(wal_purge(w, 5, 1) == 0);
-    CHECK(wal_purge(w, 30, 100) == 0);
-    n = wal_purge(w, 30, 1);
+    CHECK(purge(w, 30, 0) == 0);
+    CHECK(purge(w, 5, 1) == 0);
+    CHECK(purge(w, 30, 100) == 0);
+    n = purge(w, 30, 1);
     CHECK(n >= 2);
-    CHECK(wal_purge(w, 30, 1) == 0);
+    CHECK(purge(w, 30, 1) == 0);
     CHECK(!exists(FIRST));
-    CHECK(wal_purge(w, 1, 1) == 0); /* what holds that is gone already */
+    CHECK(purge(w, 1, 1) == 0); /* what holds that is gone already */
     append(w, 41, 1, 1, 1);
     wal_close(w);
     CHECK(count(thirty) == 11);
@@ -411,7 +420,7 @@ static void test_purge_after_restart(void)
     wal_close(w);
     CHECK(reopen(thirty, &w, &repaired) == 10);
     CHECK(unlink(first) == 0);
-    n = wal_purge(w, 30, 1);
+    n = purge(w, 30, 1);
     CHECK(n >= 2);
     append(w, 41, 1, 1, 1);
     wal_close(w);
