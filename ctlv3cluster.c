@@ -384,8 +384,8 @@ int ctlv3_move_leader(struct ctl *c)
         rc = ctlv3_fail_status(c, CTLV3_ERROR, &e);
     else
         rc = ctlv3_print_simple(c, &rpcpb_move_leader_response_desc, &response,
-                                "Leadership transferred from %16" PRIx64
-                                " to %16" PRIx64 "\n",
+                                "Leadership transferred from %" PRIx64
+                                " to %" PRIx64 "\n",
                                 id, r.targetID);
     grpc_client_close(leader);
     return rc;

@@ -21,12 +21,18 @@ client=http://127.0.0.1:$1
 peer=http://127.0.0.1:$2
 export client2=http://127.0.0.1:$3
 export peer2=http://127.0.0.1:$4
+# A member id that begins with a zero shows which ids are padded, and with what.
+cluster_token=0
+until printf %s "$peer$cluster_token" | sha1sum | grep -q '^0[1-9a-f]'; do
+	cluster_token=$((cluster_token + 1))
+done
 
 serve() {
 	serve_name=$1 ETCD=$2 serve_dir=$3
 	shift 3
 	start "$serve_name" --data-dir "$serve_dir" --listen-client-urls "$client" --advertise-client-urls "$client" \
-		--listen-peer-urls "$peer" --initial-advertise-peer-urls "$peer" --initial-cluster "$serve_name=$peer" "$@"
+		--listen-peer-urls "$peer" --initial-advertise-peer-urls "$peer" --initial-cluster "$serve_name=$peer" \
+		--initial-cluster-token $cluster_token "$@"
 	wait_for 10 healthy "$client"
 	wait_for 10 sh -c "curl -s $client/version | grep -q 'etcdcluster\":\"3.4'"
 }
