@@ -63,7 +63,7 @@ static bool continues(const struct msgapp_state *st, const struct raft_msg *m)
 {
     return m->type == RAFT_MSG_APP && m->index == st->index &&
            m->log_term == st->term && m->log_term == m->term && !m->reject &&
-           !m->context && m->n_entries <= ENTRIES_MAX;
+           m->reject_hint == 0 && !m->context && m->n_entries <= ENTRIES_MAX;
 }
 
 static void add_entries(struct buf *b, struct msgapp_state *st,

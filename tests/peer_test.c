@@ -235,6 +235,25 @@ static void test_msgapp_bytes(void)
     buf_release(&b);
 }
 
+/* An append that says more than "the next entries" goes in full. */
+static void test_append_with_hint(void)
+{
+    struct msgapp_state writer = {2, 5}, reader = {2, 5};
+    struct raft_msg m = append(2, 2, 5, 1, 0), back;
+    struct buf b = {0};
+    size_t need;
+
+    m.reject_hint = 4;
+    peer_encode_msgapp(&b, &writer, &m);
+    CHECK(peer_decode_msgapp(b.data, b.len, &need, &reader, 1, 2, &back) ==
+          (int64_t)b.len);
+    CHECK(same_msg(&back, &m));
+    CHECK(writer.term == reader.term && writer.index == reader.index);
+    raft_msg_release(&m);
+    raft_msg_release(&back);
+    buf_release(&b);
+}
+
 static void test_bad_frames(void)
 {
     static const uint8_t unknown[] = {3};
@@ -1160,6 +1179,7 @@ int main(void)
     test_message_frames();
     test_msgapp_frames();
     test_msgapp_bytes();
+    test_append_with_hint();
     test_bad_frames();
     test_streams();
     test_last_of_a_batch();
