@@ -171,6 +171,9 @@ bool raft_pop_held(struct raft *r, struct raft_msg *out)
     if (r->n_held == 0 || r->held[r->held_head].seq > r->log.stable_seq)
         return false;
     *out = r->held[r->held_head++].msg;
+    /* If two say that they lead one term, entries may have been taken back. */
+    if (out->type == RAFT_MSG_APP_RESP)
+        out->index = min_u64(out->index, r->log.stable);
     if (--r->n_held == 0)
         r->held_head = 0;
     return true;
