@@ -9,8 +9,8 @@
  *
  * THREADS  per peer: two stream readers, which dial, and a poster. The writer
  * of a stream is the HTTP connection's own thread, or, while that has nothing
- * to do, whoever has something for it (transport_flush()). One prober for all, and one
- * thread for each snapshot under way.
+ * to do, whoever has something for it (transport_flush()). One prober for all,
+ * and one thread for each snapshot under way.
  */
 #ifndef PEER_H
 #define PEER_H
@@ -71,12 +71,12 @@ void transport_remove_all(struct transport *t);
  * go with the next transport_flush(), which the caller owes.
  */
 void transport_send(struct transport *t, const struct raft_msg *m, size_t n);
-/* Write what is due, as far as no socket makes one wait; without the lock that
- * the callbacks take. */
-void transport_flush(struct transport *t);
 /* The same for what may wait for the next transport_send(), which may send
  * nothing of its own. */
 void transport_hold(struct transport *t, const struct raft_msg *m, size_t n);
+/* Write what is due, as far as no socket makes one wait; without the lock that
+ * the callbacks take. */
+void transport_flush(struct transport *t);
 
 /* The parts of a MsgSnap, produced on demand (snap.h). */
 struct transport_snapshot {
