@@ -1004,6 +1004,7 @@ static void leave(struct http_exchange *x)
 
 #define TLS_FIRST_BYTE 22 /* of a record of the handshake */
 #define SNIFF_MAX 5
+#define HALF_OPEN_LOOK 32 /* at so many, for each newcomer */
 
 /* Go's text for a client that has taken https for http. */
 static void refuse_plain(struct http_exchange *x)
@@ -1043,23 +1044,41 @@ static void half_open_leave_locked(struct http_exchange *x)
     *(x->half_next ? &x->half_next->half_prev : &s->half_newest) = x->half_prev;
 }
 
-/* One too many ends the oldest, not the newcomer: handshakes are quick, and who
- * holds places with unfinished ones would else keep all others out. */
-static void half_open_enter(struct http_exchange *x)
+static void half_open_enter_locked(struct http_exchange *x)
 {
     struct http_server *s = x->server;
 
-    pthread_mutex_lock(&s->mu);
-    if (s->n_half_open >= half_open_max(s)) {
-        net_shutdown(s->half_oldest->in.stream);
-        half_open_leave_locked(s->half_oldest);
-    }
     x->half_open = true;
     x->half_prev = s->half_newest;
     x->half_next = NULL;
     *(x->half_prev ? &x->half_prev->half_next : &s->half_oldest) = x;
     s->half_newest = x;
     s->n_half_open++;
+}
+
+/*
+ * One too many ends the oldest that keeps us waiting, not the newcomer:
+ * handshakes are quick, and who holds places with unfinished ones would else
+ * keep all others out. Whoever waits for us, as all do on a busy machine, is
+ * passed over and counts as new. If those looked at all do, there is one more:
+ * the work itself bounds them, and later newcomers look further.
+ */
+static void half_open_enter(struct http_exchange *x)
+{
+    struct http_server *s = x->server;
+    size_t max = half_open_max(s);
+
+    pthread_mutex_lock(&s->mu);
+    for (int i = 0; i < HALF_OPEN_LOOK && s->n_half_open >= max; i++) {
+        struct http_exchange *oldest = s->half_oldest;
+
+        half_open_leave_locked(oldest);
+        if (net_keeps_waiting(oldest->in.stream))
+            net_shutdown(oldest->in.stream);
+        else
+            half_open_enter_locked(oldest);
+    }
+    half_open_enter_locked(x);
     pthread_mutex_unlock(&s->mu);
 }
 

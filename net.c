@@ -50,7 +50,8 @@
 
 /* --- Streams. ----------------------------------------------------------- */
 
-int net_wait_fd(int fd, short events, int64_t deadline_ns)
+/* Wait for events on fd: 0, or NET_ETIMEOUT, or NET_EIO. */
+static int wait_fd(int fd, short events, int64_t deadline_ns)
 {
     struct pollfd p = {.fd = fd, .events = events};
 
@@ -75,6 +76,27 @@ int net_wait_fd(int fd, short events, int64_t deadline_ns)
             return NET_ETIMEOUT;
         }
     }
+}
+
+int net_wait_socket(struct net_stream *s, short events, int64_t deadline_ns)
+{
+    int rc;
+
+    __atomic_store_n(&s->awaits, events, __ATOMIC_RELAXED);
+    rc = wait_fd(s->fd, events, deadline_ns);
+    __atomic_store_n(&s->awaits, 0, __ATOMIC_RELAXED);
+    return rc;
+}
+
+/* What has come is ours to read, even if the thread has not got so far. */
+bool net_keeps_waiting(const struct net_stream *s)
+{
+    struct pollfd p = {
+        .fd = s->fd,
+        .events = __atomic_load_n(&s->awaits, __ATOMIC_RELAXED),
+    };
+
+    return p.events && poll(&p, 1, 0) == 0;
 }
 
 bool net_would_block(int errnum)
@@ -204,7 +226,7 @@ ssize_t net_raw_read(struct net_stream *s, void *p, size_t n,
             errno = ETIMEDOUT;
             return NET_ETIMEOUT;
         }
-        r = net_wait_fd(s->fd, POLLIN, deadline_ns);
+        r = net_wait_socket(s, POLLIN, deadline_ns);
         if (r < 0)
             return r;
     }
@@ -254,7 +276,7 @@ int net_wait_readable(struct net_stream *s, int64_t deadline_ns)
 {
     if (net_buffered(s))
         return 0;
-    return net_wait_fd(s->fd, POLLIN, deadline_ns);
+    return net_wait_socket(s, POLLIN, deadline_ns);
 }
 
 int net_write(struct net_stream *s, const void *p, size_t n,
@@ -313,7 +335,7 @@ int net_writev(struct net_stream *s, struct iovec *iov, int n,
 
         if (rc < 0 || n == 0)
             return rc;
-        rc = net_wait_fd(s->fd, POLLOUT, write_deadline(s, deadline_ns));
+        rc = net_wait_socket(s, POLLOUT, write_deadline(s, deadline_ns));
         if (rc < 0)
             return rc;
     }
@@ -832,7 +854,7 @@ static int wait_connected(int fd, int64_t deadline_ns, const bool *stop)
         int64_t now = sys_mono_ns(), slice = now + DIAL_SLICE_MS * NS_PER_MS;
         bool last = deadline_ns && deadline_ns <= slice;
 
-        rc = net_wait_fd(fd, POLLOUT, last ? deadline_ns : slice);
+        rc = wait_fd(fd, POLLOUT, last ? deadline_ns : slice);
         if (last)
             break;
     }

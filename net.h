@@ -61,6 +61,10 @@ void net_set_timeouts(struct net_stream *s, int64_t read_ms, int64_t write_ms);
  * connection that is to be dialled anew. Does not wait. */
 bool net_stale(struct net_stream *s);
 
+/* Does the other side keep one of our threads waiting just now, rather than be
+ * kept waiting by us? From any thread. */
+bool net_keeps_waiting(const struct net_stream *s);
+
 /* These wake whoever waits for that side; from any thread. */
 void net_shutdown(struct net_stream *s);       /* both sides */
 void net_shutdown_read(struct net_stream *s);  /* reads what came, then ends */

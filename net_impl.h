@@ -37,10 +37,11 @@ struct net_stream {
     int64_t heard_ns;              /* the reader's: when a wait ended */
     int n_prompt; /* likewise; the times of late that the peer was prompt */
     int n_more;   /* likewise; beyond the usual, before it waits awake again */
+    short awaits; /* atomic: events that a wait with a deadline is for; or 0 */
 };
 
-/* Wait for events on fd: 0, or NET_ETIMEOUT, or NET_EIO. */
-int net_wait_fd(int fd, short events, int64_t deadline_ns);
+/* Wait for events on the socket: 0, or NET_ETIMEOUT, or NET_EIO. */
+int net_wait_socket(struct net_stream *s, short events, int64_t deadline_ns);
 bool net_would_block(int errnum);
 /* Drop what has been written from the front of iov[0..*n). */
 struct iovec *net_iov_skip(struct iovec *iov, int *n, size_t written);

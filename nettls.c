@@ -349,7 +349,7 @@ static int say(struct net_stream *s, int64_t deadline_ns)
         pthread_mutex_unlock(&s->tls->mu);
         if (rc <= 0)
             return rc;
-        rc = net_wait_fd(s->fd, POLLOUT, deadline_ns);
+        rc = net_wait_socket(s, POLLOUT, deadline_ns);
         if (rc < 0)
             return rc;
     }

@@ -8,6 +8,7 @@
 #include "http.h"
 #include "http2.h"
 #include "net.h"
+#include "secure.h"
 #include "sys.h"
 
 #include <arpa/inet.h>
@@ -957,6 +958,73 @@ static void test_conns_max(void)
     stop(1000);
 }
 
+/* --- Unfinished handshakes. ------------------------------------------------ */
+
+#define SILENT 100
+
+/* In its place: a server that has heard from the client, and takes its time. */
+int __wrap_secure_accept(struct secure *c, struct net_stream *s,
+                         int64_t deadline_ns);
+int __wrap_secure_accept(struct secure *c, struct net_stream *s,
+                         int64_t deadline_ns)
+{
+    char byte;
+
+    (void)c, (void)deadline_ns;
+    if (net_peek(s, &byte, 1) <= 0)
+        return NET_EIO;
+    pthread_mutex_lock(&shared.mu);
+    shared.waiting++;
+    pthread_cond_broadcast(&shared.changed);
+    while (!shared.release)
+        pthread_cond_wait(&shared.changed, &shared.mu);
+    pthread_mutex_unlock(&shared.mu);
+    return 0;
+}
+
+static bool is_at_end(int fd)
+{
+    char byte;
+
+    return recv(fd, &byte, 1, MSG_DONTWAIT) == 0;
+}
+
+/* Newcomers end those that are silent; the oldest waits for us, and stays. */
+static void test_half_open(void)
+{
+    struct http_server_options o = {.conns_max = 16};
+    int fd[SILENT], n = 0, ended = 0, first;
+
+    set_release(false);
+    listen_on("http://127.0.0.1:0");
+    listener.schemes = NET_TLS;
+    start(o);
+    first = dial();
+    put(first, "G");
+    wait_for_waiting(1);
+    while (ended < (int)o.conns_max && n < SILENT) {
+        fd[n++] = dial();
+        for (int i = 0; i < n; i++)
+            if (fd[i] >= 0 && is_at_end(fd[i])) {
+                close(fd[i]);
+                fd[i] = -1;
+                ended++;
+            }
+        sys_sleep_ms(1);
+    }
+    CHECK(ended == (int)o.conns_max);
+    CHECK(!is_at_end(first));
+    set_release(true);
+    put(first, "ET /size?1 HTTP/1.1\r\n" H "\r\n");
+    CHECK(get_until(first, "\r\n\r\na"));
+    close(first);
+    for (int i = 0; i < n; i++)
+        if (fd[i] >= 0)
+            close(fd[i]);
+    check_no_connections();
+    stop(1000);
+}
+
 static int n_held;
 
 /* Another protocol's connection, until its client has gone. */
@@ -1578,6 +1646,7 @@ int main(void)
     test_stop_cuts();
     test_no_threads();
     test_conns_max();
+    test_half_open();
     test_fds_max();
     test_budget();
     test_no_descriptors();
