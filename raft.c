@@ -349,6 +349,7 @@ static void handle_append(struct raft *r, const struct raft_msg *m)
         m->entries[known].index <= raftlog_last_index(&r->log)) {
         assert(m->entries[known].index > r->commit_index);
         raftlog_truncate(&r->log, m->entries[known].index);
+        raft_lower_held(r, m->entries[known].index - 1);
     }
     for (size_t i = known; i < m->n_entries; i++)
         raftlog_append(&r->log, m->entries[i].type, m->entries[i].term,
@@ -371,6 +372,7 @@ static void handle_heartbeat(struct raft *r, const struct raft_msg *m)
 static void restore(struct raft *r, const struct raft_snapshot *s)
 {
     raftlog_reset(&r->log, s->index, s->term);
+    raft_lower_held(r, 0);
     r->commit_index = r->handed_index = s->index;
 
     /* Changes handed out earlier belong to the configuration before. */

@@ -145,6 +145,8 @@ void raft_hold(struct raft *r, struct raft_msg m, uint64_t seq);
 /* The next held message whose write is durable; the caller owns it. */
 bool raft_pop_held(struct raft *r, struct raft_msg *out);
 void raft_drop_held(struct raft *r);
+/* Entries above last are taken back: no held message may promise them. */
+void raft_lower_held(struct raft *r, raft_index last);
 /* The write that makes our term and vote durable; 0: they are. */
 uint64_t raft_vote_durable_seq(const struct raft *r);
 void raft_release_msgs(struct msg_list *q);

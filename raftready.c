@@ -171,12 +171,19 @@ bool raft_pop_held(struct raft *r, struct raft_msg *out)
     if (r->n_held == 0 || r->held[r->held_head].seq > r->log.stable_seq)
         return false;
     *out = r->held[r->held_head++].msg;
-    /* If two say that they lead one term, entries may have been taken back. */
-    if (out->type == RAFT_MSG_APP_RESP)
-        out->index = min_u64(out->index, r->log.stable);
     if (--r->n_held == 0)
         r->held_head = 0;
     return true;
+}
+
+void raft_lower_held(struct raft *r, raft_index last)
+{
+    for (size_t i = 0; i < r->n_held; i++) {
+        struct raft_msg *m = &r->held[r->held_head + i].msg;
+
+        if (m->type == RAFT_MSG_APP_RESP)
+            m->index = min_u64(m->index, last);
+    }
 }
 
 void raft_drop_held(struct raft *r)

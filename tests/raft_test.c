@@ -560,6 +560,28 @@ static void test_overwritten_write_does_not_count(void)
     fix_free(&f);
 }
 
+/* A leader that contradicts itself, which honest ones do not: what the first
+ * answer was about is no more, even where there are as many entries again. */
+static void test_taken_back_is_not_accepted(void)
+{
+    struct fix f = member(3);
+    struct raft_entry first[3] = {{.term = 1}, {.term = 1}, {.term = 1}};
+    struct raft_entry second[2] = {{.term = 2}, {.term = 2}};
+    uint64_t first_seq;
+
+    f.slow_disk = true;
+    step(&f, append(2, 2, 0, 0, first, 3, 0));
+    first_seq = f.seq;
+    step(&f, append(2, 2, 1, 1, second, 2, 0));
+    raft_stable(f.r, first_seq);
+    pump(&f);
+    CHECK(f.n_out == 1 && f.out[0].index == 1);
+    clear(&f);
+    stable(&f);
+    CHECK(f.n_out == 1 && f.out[0].index == 3);
+    fix_free(&f);
+}
+
 /* A leader's own disk counts like any other: late, or not needed. */
 static void test_leader_disk_is_one_of_many(void)
 {
@@ -2410,6 +2432,7 @@ int main(void)
     test_appends_wait_for_disk();
     test_accept_waits_for_term();
     test_overwritten_write_does_not_count();
+    test_taken_back_is_not_accepted();
     test_leader_disk_is_one_of_many();
 
     test_append_table();
