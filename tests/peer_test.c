@@ -652,6 +652,17 @@ struct sender {
     raft_term term; /* marks what is its own */
 };
 
+/* As the newest. */
+static bool has_got(struct node *n, const struct raft_msg *m)
+{
+    bool has;
+
+    pthread_mutex_lock(&n->mu);
+    has = n->n_got > 0 && same_msg(&n->got[n->n_got - 1], m);
+    pthread_mutex_unlock(&n->mu);
+    return has;
+}
+
 static void *sender_thread(void *arg)
 {
     struct sender *s = arg;
@@ -705,6 +716,36 @@ static void test_senders(void)
     }
     CHECK(in_order);
     CHECK(seen(&a, &a.unreachable) == 0);
+    node_stop(&a);
+    node_stop(&b);
+}
+
+/* It is taken away from under them, and comes back. */
+static void test_removed_under_senders(void)
+{
+    struct raft_msg beat = {
+        .type = RAFT_MSG_HEARTBEAT, .to = 2, .from = 1, .term = 9};
+    struct sender senders[SENDERS];
+    pthread_t threads[SENDERS];
+    struct node a, b;
+
+    connect_nodes(&a, &b);
+    for (size_t i = 0; i < SENDERS; i++) {
+        senders[i] = (struct sender){&a, i + 1};
+        CHECK(pthread_create(&threads[i], NULL, sender_thread, &senders[i]) ==
+              0);
+    }
+    CHECK(wait_count(&b, &b.n_got, SENT / 10));
+    transport_remove_peer(a.t, 2);
+    for (size_t i = 0; i < SENDERS; i++)
+        pthread_join(threads[i], NULL);
+
+    add(&a, &b);
+    CHECK(wait_streams(&a, 2));
+    send_now(a.t, &beat, 1);
+    for (int i = 0; i < 2000 && !has_got(&b, &beat); i++)
+        sys_sleep_ms(10);
+    CHECK(has_got(&b, &beat));
     node_stop(&a);
     node_stop(&b);
 }
@@ -1185,6 +1226,7 @@ int main(void)
     test_last_of_a_batch();
     test_large_message();
     test_senders();
+    test_removed_under_senders();
     test_pipeline_and_remote();
     test_reconnect();
     test_unreachable();
