@@ -172,6 +172,8 @@ void check_snapshot(const struct host *h, const struct raft_snapshot *meta,
 raft_index check_last_committed(void);
 /* Has it applied every change of membership that is committed? */
 bool check_knows_members(const struct server *s);
+/* ... that concern the member on h. */
+bool check_knows_host(const struct server *s, const struct host *h);
 
 /* A change of a key that was committed. */
 struct change {

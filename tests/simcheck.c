@@ -87,6 +87,10 @@ static struct {
     raft_index applied;     /* highest index that anybody applied */
     raft_index conf_change; /* the last one that is committed */
     struct {
+        raft_id id;         /* of the member there, or that was there last */
+        raft_index changed; /* by the last committed change of it */
+    } hosts[HOSTS_MAX + 1];
+    struct {
         uint64_t id;
         int life;
     } leaders[4096]; /* by term */
@@ -110,6 +114,32 @@ raft_index check_last_committed(void)
 bool check_knows_members(const struct server *s)
 {
     return s->last_applied >= all.conf_change;
+}
+
+bool check_knows_host(const struct server *s, const struct host *h)
+{
+    return s->last_applied >= all.hosts[h->n].changed;
+}
+
+static void note_conf_change(const struct raft_entry *e)
+{
+    struct str data = blob_str(e->data);
+    struct raft_conf_change_v2 cc;
+
+    all.conf_change = e->index;
+    if (raftpb_decode_conf_change_v2(data.p, data.n, &cc) < 0)
+        sim_fail("a change of members at index %" PRIu64 " cannot be read",
+                 e->index);
+    for (size_t k = 0; k < cc.n; k++)
+        for (int i = 1; i <= HOSTS_MAX; i++) {
+            struct str member = cc.changes[k].context;
+            const char *url = sim.hosts[i].url;
+
+            if (member.n && memmem(member.p, member.n, url, strlen(url)))
+                all.hosts[i].id = cc.changes[k].node_id;
+            if (all.hosts[i].id == cc.changes[k].node_id)
+                all.hosts[i].changed = e->index;
+        }
 }
 
 static struct committed *committed_at(raft_index i)
@@ -382,7 +412,7 @@ static void check_committed(struct host *h, struct raft *r,
             c->hash = hash;
             all.last = e->index;
             if (e->type != RAFT_ENTRY_NORMAL)
-                all.conf_change = e->index;
+                note_conf_change(e);
             if (st->role == RAFT_LEADER && e->term == st->term)
                 check_quorum(h, r, e);
         }

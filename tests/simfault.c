@@ -556,7 +556,9 @@ static void keep_member(struct host *h)
     host_start(h);
 }
 
-/* A machine without data: is it in the cluster by now, or no more? */
+/* A machine without data: is it in the cluster by now, or no more? While nobody
+ * is there who knows, what was started once is started again as before: it may be
+ * what the others wait for. */
 static void keep_newcomer(struct host *h)
 {
     struct op_request list = list_members(pick_host(knows_members));
@@ -571,6 +573,8 @@ static void keep_newcomer(struct host *h)
         host_start(h);
     } else if (list.n && h->in_use) {
         host_wipe(h);
+    } else if (!list.n && h->in_use && h->initial_cluster) {
+        host_start(h);
     }
     list_release(&list);
 }

@@ -790,6 +790,7 @@ enum net_outcome net_call(struct host *from, struct host *to, net_serve *serve,
 }
 
 struct members_answer {
+    const struct host *asker;
     bool current;
     struct member *members;
     size_t n;
@@ -802,7 +803,7 @@ static void serve_members(struct server *s, void *body)
 {
     struct members_answer *a = body;
 
-    a->current = check_knows_members(s);
+    a->current = check_knows_host(s, a->asker);
     a->cluster = cluster_id(server_cluster(s));
     a->n = cluster_members(server_cluster(s), &a->members);
 }
@@ -814,7 +815,7 @@ int peer_get_members(const char *const *urls, size_t n, int64_t timeout_ms,
     (void)secure;
     for (size_t i = 0; i < n; i++) {
         struct host *to = host_by_url(urls[i]);
-        struct members_answer a = {false, NULL, 0, 0};
+        struct members_answer a = {.asker = host_self()};
 
         if (!to ||
             net_call(host_self(), to, serve_members, &a, sizeof(a),
