@@ -546,7 +546,7 @@ walk() { # NAME LINES ENDPOINT
 
 session() { # NAME CTL
 	ctl=$2
-	serve default "$top/etcd" "$dir/$1.data"
+	serve default "$top/etcd" "$dir/$1.data" --bcrypt-cost 4
 	walk "$1" lines "$client"
 	stop default
 	walk "$1" asking "$client2"
