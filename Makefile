@@ -44,7 +44,7 @@ TESTS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/*_test.c)) \
 .DELETE_ON_ERROR:
 # Objects are kept, even those that only pattern rules name.
 .PRECIOUS: $(BUILD)/%.o $(BUILD)/tests/%.o build/fuzz/obj/%.o
-.PHONY: FORCE all test tests static bench timing fuzz lint dist install clean
+.PHONY: FORCE all test tests static bench timing fuzzers fuzz lint dist install clean
 
 all: etcd etcdctl etcdutl
 
@@ -114,7 +114,9 @@ CHEAP := $(patsubst %,build/fuzz/%_fuzz,x509 tlsclient tlsmsg tlsrecord tlsserve
 $(CHEAP): tests/fuzz/cheap.c
 $(CHEAP): private LINK := @tests/fuzz/cheap.wrap
 
-fuzz: $(FUZZ)
+fuzzers: $(FUZZ)
+
+fuzz: fuzzers
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) sh scripts/fuzz.sh $(FUZZ)
 
 # Does time tell secrets? Takes a minute or two of a processor; see tests/timing.c.

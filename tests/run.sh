@@ -6,7 +6,8 @@
 set -u
 cd "$(dirname "$0")/.." || exit 1
 BUILD=${BUILD:-build/cc}
-JOBS=${JOBS:-$(nproc 2>/dev/null || echo 2)}
+# They wait more than they work.
+JOBS=${JOBS:-$(($(nproc 2>/dev/null || echo 2) + 1))}
 LIMIT=${LIMIT:-300} # seconds for one test
 tmp=$(mktemp -d "${TMPDIR:-/tmp}/etcd-tests.XXXXXX") || exit 1
 trap 'rm -rf "$tmp"' EXIT
@@ -20,12 +21,15 @@ export TSAN_OPTIONS="${TSAN_OPTIONS:-halt_on_error=1:second_deadlock_stack=1}"
 	sed 's|.*/||; s|\.c$||; s|\.sh$||' | sort -u)
 
 # Long ones first, so that the end is not one test on one core.
+length() {
+	case $1 in
+	sim_test | disaster_test | fail_test | hostile_test | tls_interop_test | tls_server_test) echo "1 $1" ;;
+	*) [ -f "tests/$1.sh" ] && echo "2 $1" || echo "3 $1" ;;
+	esac
+}
 for t in "$@"; do
-	[ -f "tests/$t.sh" ] && echo "$t"
-done >"$tmp/todo"
-for t in "$@"; do
-	[ -f "tests/$t.sh" ] || echo "$t"
-done >>"$tmp/todo"
+	length "$t"
+done | sort -s -n -k 1,1 | sed 's/^. //' >"$tmp/todo"
 
 xargs -P "$JOBS" -n 1 sh -c '
 	t=$1
