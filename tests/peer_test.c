@@ -10,6 +10,8 @@
 #include "metrics.h"
 #include "net.h"
 #include "peer_impl.h"
+#include "secure.h"
+#include "tlscerts.h"
 
 #include <inttypes.h>
 #include <unistd.h>
@@ -429,8 +431,12 @@ static void handle_badly(struct http_exchange *x, void *arg)
     http_reply(x, 200, "text/plain", bad, sizeof(bad));
 }
 
+static struct secure *secure; /* nodes speak TLS; NULL: they do not */
+
 static void node_listen(struct node *n, uint64_t id, http_handler *handler)
 {
+    struct str any =
+        secure ? STR("https://127.0.0.1:0") : STR("http://127.0.0.1:0");
     struct http_server_options o = {
         .handler = handler, .arg = n, .conns_max = 64, .name = "test"};
     struct url url;
@@ -439,7 +445,7 @@ static void node_listen(struct node *n, uint64_t id, http_handler *handler)
     *n = (struct node){.id = id};
     pthread_mutex_init(&n->mu, NULL);
     sys_cond_init(&n->cond);
-    CHECK(url_parse(STR("http://127.0.0.1:0"), &url, &e) == 0);
+    CHECK(url_parse(any, &url, &e) == 0);
     CHECK(net_listen(&url, NULL, &n->listener, &e) == 0);
     url_release(&url);
     CHECK(url_list_parse(str_of(n->listener.url.raw), &n->urls, &e) == 0);
@@ -456,6 +462,7 @@ static void node_transport(struct node *n, uint64_t cluster)
         .heartbeat_ms = 10,
         .election_ms = 100,
         .snap_dir = snap_dir,
+        .secure = secure,
         .callbacks = {on_message, on_is_removed, on_unreachable, on_snapshot,
                       on_removed_self, n},
     };
@@ -467,8 +474,11 @@ static void node_transport(struct node *n, uint64_t cluster)
 /* The transport is set before the server starts, which reads it. */
 static void node_start(struct node *n, uint64_t id, uint64_t cluster)
 {
-    struct http_server_options o = {
-        .handler = handle, .arg = n, .conns_max = 64, .name = "test"};
+    struct http_server_options o = {.handler = handle,
+                                    .arg = n,
+                                    .conns_max = 64,
+                                    .secure = secure,
+                                    .name = "test"};
     struct err e;
 
     node_listen(n, id, NULL);
@@ -748,6 +758,37 @@ static void test_removed_under_senders(void)
     CHECK(has_got(&b, &beat));
     node_stop(&a);
     node_stop(&b);
+}
+
+static void write_pem(char *path, const char *name, const char *pem)
+{
+    snprintf(path, 64, "%s/%s", snap_dir, name);
+    CHECK(sys_write_file_atomic(path, pem, strlen(pem), 0600, NULL) == 0);
+}
+
+/* What is cut short there is a record, and its rest is not the message's. */
+static void test_senders_with_tls(void)
+{
+    char cert[64], key[64], ca[64];
+    struct secure_options o = {.what = "peer",
+                               .cert_file = cert,
+                               .key_file = key,
+                               .ca_file = ca,
+                               .client_cert_auth = true};
+    struct err e;
+
+    if (!secure_available)
+        return;
+    write_pem(cert, "cert.pem", p256_cert);
+    write_pem(key, "cert.key", p256_key);
+    write_pem(ca, "ca.pem", ca_cert);
+    secure = secure_new(&o, &e);
+    CHECK(secure != NULL);
+    test_large_message();
+    test_senders();
+    test_removed_under_senders();
+    secure_free(secure);
+    secure = NULL;
 }
 
 /* Before a stream is there, messages go by POST; and a stranger that knocks
@@ -1227,6 +1268,7 @@ int main(void)
     test_large_message();
     test_senders();
     test_removed_under_senders();
+    test_senders_with_tls();
     test_pipeline_and_remote();
     test_reconnect();
     test_unreachable();
