@@ -6,8 +6,9 @@
 set -u
 cd "$(dirname "$0")/.." || exit 1
 BUILD=${BUILD:-build/cc}
-# They wait more than they work.
-JOBS=${JOBS:-$(($(nproc 2>/dev/null || echo 2) + 1))}
+# They wait more than they work, but for what sanitizers add.
+cores=$(nproc 2>/dev/null || echo 2)
+JOBS=${JOBS:-$([ "${SAN:-}" ] && echo "$cores" || echo $((cores + 1)))}
 LIMIT=${LIMIT:-300} # seconds for one test
 tmp=$(mktemp -d "${TMPDIR:-/tmp}/etcd-tests.XXXXXX") || exit 1
 trap 'rm -rf "$tmp"' EXIT
