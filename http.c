@@ -1056,12 +1056,18 @@ static void half_open_enter_locked(struct http_exchange *x)
     s->n_half_open++;
 }
 
+static void half_open_end_locked(struct http_exchange *x)
+{
+    net_shutdown(x->in.stream);
+    half_open_leave_locked(x);
+}
+
 /*
  * One too many ends the oldest that keeps us waiting, not the newcomer:
  * handshakes are quick, and who holds places with unfinished ones would else
  * keep all others out. Whoever waits for us, as all do on a busy machine, is
- * passed over and counts as new. If those looked at all do, there is one more:
- * the work itself bounds them, and later newcomers look further.
+ * passed over and counts as new. If those looked at all do, there is one more,
+ * up to half as many again, and later newcomers look further.
  */
 static void half_open_enter(struct http_exchange *x)
 {
@@ -1072,12 +1078,15 @@ static void half_open_enter(struct http_exchange *x)
     for (int i = 0; i < HALF_OPEN_LOOK && s->n_half_open >= max; i++) {
         struct http_exchange *oldest = s->half_oldest;
 
-        half_open_leave_locked(oldest);
-        if (net_keeps_waiting(oldest->in.stream))
-            net_shutdown(oldest->in.stream);
-        else
+        if (net_keeps_waiting(oldest->in.stream)) {
+            half_open_end_locked(oldest);
+        } else {
+            half_open_leave_locked(oldest);
             half_open_enter_locked(oldest);
+        }
     }
+    if (s->n_half_open >= max + max / 2)
+        half_open_end_locked(s->half_oldest);
     half_open_enter_locked(x);
     pthread_mutex_unlock(&s->mu);
 }

@@ -13,7 +13,7 @@
  * heads and bodies take together is bounded, too (struct http_budget). With TLS,
  * 10 s for a handshake, and HTTP_HALF_OPEN_MAX of them at a time, or half of
  * conns_max if that is less: who comes then ends the one that began first, of
- * those that keep us waiting.
+ * those that keep us waiting; half as many again if none does.
  */
 #ifndef HTTP_H
 #define HTTP_H

@@ -960,7 +960,8 @@ static void test_conns_max(void)
 
 /* --- Unfinished handshakes. ------------------------------------------------ */
 
-#define SILENT 100
+#define SILENT 200
+#define CROWD 40 /* in a server for 32 of them */
 
 /* In its place: a server that has heard from the client, and takes its time. */
 int __wrap_secure_accept(struct secure *c, struct net_stream *s,
@@ -992,7 +993,7 @@ static bool is_at_end(int fd)
 /* Newcomers end those that are silent; the oldest waits for us, and stays. */
 static void test_half_open(void)
 {
-    struct http_server_options o = {.conns_max = 16};
+    struct http_server_options o = {.conns_max = 64};
     int fd[SILENT], n = 0, ended = 0, first;
 
     set_release(false);
@@ -1002,7 +1003,7 @@ static void test_half_open(void)
     first = dial();
     put(first, "G");
     wait_for_waiting(1);
-    while (ended < (int)o.conns_max && n < SILENT) {
+    while (ended < CROWD && n < SILENT) {
         fd[n++] = dial();
         for (int i = 0; i < n; i++)
             if (fd[i] >= 0 && is_at_end(fd[i])) {
@@ -1010,9 +1011,10 @@ static void test_half_open(void)
                 fd[i] = -1;
                 ended++;
             }
-        sys_sleep_ms(1);
+        /* Time for their threads to wait for them. */
+        sys_sleep_ms(n - ended < CROWD ? 1 : 100);
     }
-    CHECK(ended == (int)o.conns_max);
+    CHECK(ended >= CROWD);
     CHECK(!is_at_end(first));
     set_release(true);
     put(first, "ET /size?1 HTTP/1.1\r\n" H "\r\n");

@@ -9,7 +9,7 @@ BUILD=${BUILD:-build/cc}
 # They wait more than they work, but for what sanitizers add.
 cores=$(nproc 2>/dev/null || echo 2)
 JOBS=${JOBS:-$([ "${SAN:-}" ] && echo "$cores" || echo $((cores + 1)))}
-LIMIT=${LIMIT:-300} # seconds for one test
+LIMIT=${LIMIT:-$([ "${SAN:-}" ] && echo 900 || echo 300)} # seconds for one test
 tmp=$(mktemp -d "${TMPDIR:-/tmp}/etcd-tests.XXXXXX") || exit 1
 trap 'rm -rf "$tmp"' EXIT
 trap 'exit 130' INT TERM HUP
