@@ -11,8 +11,8 @@
  * ROLES, NOT JUST THREADS. Writing the log and applying are two exclusive
  * roles (disk_busy, apply_busy). A thread that finds a role free takes it for
  * the work at hand: a lone client's own thread writes, syncs, applies and
- * answers without waking anybody. Under load the disk thread and the apply
- * thread hold the roles, and what arrives during one sync shares the next.
+ * answers without waking anybody. Under load (crowd) the roles are left to the disk
+ * thread and the apply thread, and what arrives during one sync shares the next.
  * Entries reach each role in log order because both queues are filled under
  * raft_mu and emptied by the role's one holder.
  *
@@ -44,6 +44,9 @@
 
 /* A start that replays so much has freed as much in the middle of the heap. */
 #define TRIM_BYTES (16u * 1024 * 1024)
+
+/* Proposals that take no role after a sync that several entries shared. */
+#define CROWD_WRITES 16
 
 #define REFUSAL_NS NS_PER_S /* between two lines about peers' bad messages */
 
@@ -344,6 +347,8 @@ static void disk_run(struct server *s)
         free(b.entries);
     }
     s->disk_busy = false;
+    if (b.n_entries > 1)
+        s->crowd = CROWD_WRITES;
     if (b.seq)
         raft_stable(s->raft, b.seq);
     server_handle_ready(s);
@@ -755,16 +760,16 @@ void server_wake_workers(struct server *s)
         pthread_cond_signal(&s->apply_cond);
 }
 
-/*
- * The calling client has just queued a write, with raft_mu held. If the disk
- * is idle, do it all here.
- */
 void server_work(struct server *s)
 {
-    if (disk_due(s) && !s->disk_busy)
-        disk_run(s);
-    if (!s->apply_busy && apply_is_small(s))
-        apply_run(s);
+    if (s->crowd > 0) {
+        s->crowd--;
+    } else {
+        if (disk_due(s) && !s->disk_busy)
+            disk_run(s);
+        if (!s->apply_busy && apply_is_small(s))
+            apply_run(s);
+    }
     server_wake_workers(s);
 }
 

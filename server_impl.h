@@ -71,6 +71,7 @@ struct server {
     size_t spare_cap;
     bool disk_busy;                 /* raft_mu; its holder owns wal */
     int64_t disk_began_ns;          /* raft_mu; when disk_busy was set */
+    unsigned crowd;                 /* raft_mu; see server_work() */
     unsigned held;                  /* raft_mu; proposals not handed on yet */
     bool held_commit;               /* raft_mu; so are messages of it */
     bool answer_first;              /* raft_mu; and who holds it sends them */
@@ -208,8 +209,12 @@ void server_set_conf_state(struct server *s, struct raft_conf_state *cs);
 
 /* What raft has ready goes to transport, disk and applier; raft_mu is held. */
 void server_handle_ready(struct server *s);
-/* Write and apply here and now if nobody is at it, and wake who must do the
- * rest. raft_mu is held, and released meanwhile. */
+/*
+ * Something was proposed. A lone client's thread writes and applies it here and
+ * now, if nobody is at it. In a crowd (several entries shared a sync of late) the
+ * first to come would sync its own alone, and all others wait for that: there it
+ * is left to the disk and apply threads. raft_mu is held, and released meanwhile.
+ */
 void server_work(struct server *s);
 void server_wake_workers(struct server *s); /* raft_mu is held */
 

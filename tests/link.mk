@@ -47,6 +47,9 @@ $(BUILD)/tests/curve25519_test: $(BUILD)/tests/curve25519_narrow.o
 # Handshakes that take their time.
 $(BUILD)/tests/httpd_test: private LINK := -Wl,--wrap=secure_accept
 
+# Whose syncs are they?
+$(BUILD)/tests/roles_test: private LINK := -Wl,--wrap=fdatasync
+
 # What becomes public passes by the test.
 $(BUILD)/tests/ct_test: private LINK := @tests/ct.wrap
 

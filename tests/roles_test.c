@@ -1,0 +1,117 @@
+/*
+ * roles_test.c - who writes the log of a member of one: a lone client's own
+ * thread; where clients share syncs, the disk thread, as long as they do.
+ */
+#include "files.h"
+#include "server.h"
+
+#define CLIENTS 8
+#define CROWD_WRITES 60 /* of each of them */
+#define LONE_WRITES 40  /* until the crowd is forgotten, and as many again */
+
+static struct server *server;
+static _Thread_local bool is_client;
+static int by_clients, by_others; /* atomic: syncs */
+
+/* --- The disk. -------------------------------------------------------------- */
+
+int __wrap_fdatasync(int fd);
+
+/* Slow enough that all clients have proposed before it is over. */
+int __wrap_fdatasync(int fd)
+{
+    (void)fd;
+    __atomic_add_fetch(is_client ? &by_clients : &by_others, 1,
+                       __ATOMIC_RELAXED);
+    sys_sleep_ms(2);
+    return 0;
+}
+
+static void forget_syncs(void)
+{
+    __atomic_store_n(&by_clients, 0, __ATOMIC_RELAXED);
+    __atomic_store_n(&by_others, 0, __ATOMIC_RELAXED);
+}
+
+/* --- Clients. ---------------------------------------------------------------- */
+
+/* Returns how many failed. */
+static int put(int n)
+{
+    int failed = 0;
+
+    for (int i = 0; i < n; i++) {
+        struct v2_request r = {
+            .method = STR("PUT"), .path = STR("/1/k"), .val = STR("v")};
+        struct v2_result result;
+
+        server_v2_write(server, &r, &result);
+        failed += result.code != 0;
+        v2_result_release(&result);
+    }
+    return failed;
+}
+
+static void *client(void *failed)
+{
+    is_client = true;
+    *(int *)failed = put(CROWD_WRITES);
+    return NULL;
+}
+
+static void check_lone_client(void)
+{
+    is_client = true;
+    CHECK(put(LONE_WRITES) == 0);
+    forget_syncs();
+    CHECK(put(LONE_WRITES) == 0);
+    CHECK(by_clients == LONE_WRITES);
+    CHECK(by_others <= 2); /* SYNC, or a commit index that a tick wrote */
+}
+
+static void check_crowd(void)
+{
+    pthread_t threads[CLIENTS];
+    int failed[CLIENTS];
+
+    forget_syncs();
+    for (int i = 0; i < CLIENTS; i++)
+        CHECK(sys_thread(&threads[i], SYS_STACK_LARGE, client, &failed[i]) ==
+              0);
+    for (int i = 0; i < CLIENTS; i++) {
+        pthread_join(threads[i], NULL);
+        CHECK(failed[i] == 0);
+    }
+    /* The first to come, and the last when the others have gone. */
+    CHECK(by_clients <= by_others / 4);
+    CHECK(by_clients + by_others <= CLIENTS * CROWD_WRITES / 2);
+}
+
+static void test_roles(void)
+{
+    char *argv[] = {"etcd", "--data-dir", dir, "--log-level", "error"};
+    struct config config;
+    int code;
+    struct err e;
+
+    CHECK(config_load(&config, (int)ARRAY_LEN(argv), argv, &code) ==
+          CONFIG_RUN);
+    if (server_start(&config, &server, &e) < 0) {
+        fprintf(stderr, "%s\n", e.msg);
+        exit(1);
+    }
+    check_lone_client();
+    check_crowd();
+    check_lone_client();
+    server_stop(server);
+    server_free(server);
+    config_release(&config);
+}
+
+int main(void)
+{
+    static void (*const tests[])(void) = {test_roles};
+
+    run_in_fresh_folders(tests, ARRAY_LEN(tests), "data");
+    return check_done("roles");
+}
