@@ -201,11 +201,15 @@ static void remember(struct h2 *c, uint32_t id, enum closed_how how)
     c->closed[c->closed_at++ % CLOSED_REMEMBERED] = (id >> 1) << 2 | how;
 }
 
+/* The last that was remembered: we may have reset what had been closed. */
 static enum closed_how recall(const struct h2 *c, uint32_t id)
 {
-    for (size_t i = 0; i < CLOSED_REMEMBERED; i++)
-        if (c->closed[i] && c->closed[i] >> 2 == id >> 1)
-            return (enum closed_how)(c->closed[i] & 3);
+    for (uint32_t i = 1; i <= CLOSED_REMEMBERED; i++) {
+        uint32_t v = c->closed[(c->closed_at - i) % CLOSED_REMEMBERED];
+
+        if (v && v >> 2 == id >> 1)
+            return (enum closed_how)(v & 3);
+    }
     return NOT_REMEMBERED;
 }
 
@@ -730,6 +734,8 @@ static void recv_priority(struct h2 *c, struct frame *f, struct h2_event *ev)
         stream_error(c, s, code, ev);
     else if (is_idle(c, f->stream)) /* which cannot be reset */
         fail(c, code, "bad PRIORITY");
+    else if (recall(c, f->stream) != BY_US)
+        refuse(c, f->stream, code);
 }
 
 /* 6.4 */
