@@ -826,31 +826,6 @@ static void run(struct call *k)
     call_unref(k);
 }
 
-static void on_request(struct conn *c, const struct h2_event *ev)
-{
-    struct err e;
-    const struct rpc_method *m;
-    struct call *k;
-
-    if (!is_grpc(c, ev))
-        return;
-    m = rpc_find(ev->path, &e);
-    if (!m) {
-        refuse_http(c, ev->stream, "200", GRPC_UNIMPLEMENTED, e.msg);
-        return;
-    }
-    if (__atomic_load_n(&c->g->n_calls, __ATOMIC_RELAXED) >= GRPC_CALLS_MAX) {
-        refuse_http(c, ev->stream, "200", GRPC_RESOURCE_EXHAUSTED,
-                    "too many calls are under way");
-        return;
-    }
-    k = call_new(c, ev->stream, m);
-    if (__atomic_load_n(&c->g->stopping, __ATOMIC_ACQUIRE))
-        kill_call(k, GRPC_UNAVAILABLE, v3error_text(V3_STOPPED));
-    else if (read_head(k, ev) && (m->streams & RPC_CLIENT_STREAM))
-        run(k);
-}
-
 /* --- Messages. ------------------------------------------------------------------------- */
 
 static const char *decode_error_text(int rc)
@@ -1030,6 +1005,35 @@ static bool on_body(struct call *k, const uint8_t *p, size_t n, bool end)
     held = k->held && k->attached && !k->started;
     call_unref(k);
     return !held;
+}
+
+static void on_request(struct conn *c, const struct h2_event *ev)
+{
+    struct err e;
+    const struct rpc_method *m;
+    struct call *k;
+
+    if (!is_grpc(c, ev))
+        return;
+    m = rpc_find(ev->path, &e);
+    if (!m) {
+        refuse_http(c, ev->stream, "200", GRPC_UNIMPLEMENTED, e.msg);
+        return;
+    }
+    if (__atomic_load_n(&c->g->n_calls, __ATOMIC_RELAXED) >= GRPC_CALLS_MAX) {
+        refuse_http(c, ev->stream, "200", GRPC_RESOURCE_EXHAUSTED,
+                    "too many calls are under way");
+        return;
+    }
+    k = call_new(c, ev->stream, m);
+    call_ref(k);
+    if (__atomic_load_n(&c->g->stopping, __ATOMIC_ACQUIRE))
+        kill_call(k, GRPC_UNAVAILABLE, v3error_text(V3_STOPPED));
+    else if (read_head(k, ev) && (m->streams & RPC_CLIENT_STREAM))
+        run(k);
+    if (ev->end && k->attached)
+        on_end(k);
+    call_unref(k);
 }
 
 static void on_event(struct conn *c, const struct h2_event *ev)

@@ -777,6 +777,9 @@ static const char *heard(int fd, struct buf *text)
         over = p[3] == F_PING && p[4] == ACK;
         if (over)
             buf_adds(text, "PING");
+        if (p[3] == F_HEADERS || p[3] == F_DATA)
+            buf_printf(text, "%s %u%s ", p[3] == F_DATA ? "DATA" : "HEADERS",
+                       p[8], p[4] & END_STREAM ? " end" : "");
         if (p[3] == F_RST_STREAM)
             buf_printf(text, "RST %u %s ", p[8], h2_code_name(p[12]));
         if (p[3] == F_GOAWAY)
@@ -800,7 +803,7 @@ static void test_wire(void)
          "GOAWAY PROTOCOL_ERROR"},
         {"5.1 DATA after both ends",
          "000003010500000001" GET_ "00000100010000000161",
-         "GOAWAY STREAM_CLOSED"},
+         "HEADERS 1 end GOAWAY STREAM_CLOSED"},
         {"5.1.1 even id", "000003010500000002" GET_, "GOAWAY PROTOCOL_ERROR"},
         {"5.3.1 on itself", "0000080125000000010000000110" GET_,
          "RST 1 PROTOCOL_ERROR PING"},
@@ -813,6 +816,16 @@ static void test_wire(void)
          "000004080000000000"
          "7fffffff",
          "GOAWAY FLOW_CONTROL_ERROR"},
+        {"6.3 length when closed",
+         "000003010500000001" GET_ "00000402000000000100000000",
+         "HEADERS 1 end RST 1 FRAME_SIZE_ERROR PING"},
+        {"8.1 a call that ends with its head",
+         "00002b0105000000018386"
+         "04142f6574636473657276657270622e4b562f507574" /* PUT */
+         "0f10106170706c69636174696f6e2f67727063",      /* content-type */
+         "HEADERS 1 end PING"},
+        {"8.1 no call, a head alone", "000003010500000001" GET_,
+         "HEADERS 1 end PING"},
         {"8.3.1 no path", "0000020105000000018286",
          "RST 1 PROTOCOL_ERROR PING"},
     };
