@@ -86,6 +86,7 @@ struct conn {
     pthread_cond_t room; /* mu; progress, for who waits to send, or for the
                               end of writing */
     unsigned n_waiting;  /* mu; for room */
+    uint32_t plain;      /* the thread's: a stream; see refuse_plain() */
     struct call *calls;  /* mu */
     struct call *dead;   /* mu; for unlock() */
     unsigned n_unary;    /* mu; calls that are not streams */
@@ -687,9 +688,9 @@ static void door_cancel(struct rpc_call *r, int code, const char *text)
 
 /* --- Requests. ------------------------------------------------------------------------ */
 
-/* Answers a request that never becomes a call. */
+/* Answers a request that never becomes a call; end: that is all. */
 static void refuse_http(struct conn *c, uint32_t stream, const char *status,
-                        int code, const char *text)
+                        int code, const char *text, bool end)
 {
     struct buf message = {0};
     char digits[12];
@@ -703,8 +704,32 @@ static void refuse_http(struct conn *c, uint32_t stream, const char *status,
 
     grpc_encode_message(&message, str_of(text));
     f[3].value = buf_str(&message);
-    h2_headers(c->h2, stream, f, ARRAY_LEN(f), true);
+    h2_headers(c->h2, stream, f, ARRAY_LEN(f), end);
     buf_release(&message);
+}
+
+static void end_plain(struct conn *c)
+{
+    if (c->plain)
+        h2_end(c->h2, c->plain, NULL, 0);
+    c->plain = 0;
+}
+
+/*
+ * What is no gRPC hears so at once. But if the request goes on, its stream ends
+ * with it only, or with the next such one: so what is wrong with its body is
+ * still answered as RFC 9113 demands.
+ */
+static void refuse_plain(struct conn *c, const struct h2_event *ev,
+                         const char *status, int code, const char *text)
+{
+    bool end = ev->end || __atomic_load_n(&c->g->stopping, __ATOMIC_ACQUIRE);
+
+    refuse_http(c, ev->stream, status, code, text, end);
+    if (end)
+        return;
+    end_plain(c);
+    c->plain = ev->stream;
 }
 
 /* Is it a gRPC request at all? */
@@ -717,12 +742,12 @@ static bool is_grpc(struct conn *c, const struct h2_event *ev)
         snprintf(text, sizeof(text),
                  "invalid gRPC request content-type \"%.*s\"",
                  (int)min_u64(type.n, 100), type.p ? type.p : "");
-        refuse_http(c, ev->stream, "415", GRPC_INVALID_ARGUMENT, text);
+        refuse_plain(c, ev, "415", GRPC_INVALID_ARGUMENT, text);
         return false;
     }
     if (!str_eqz(ev->method, "POST")) {
-        refuse_http(c, ev->stream, "405", GRPC_INTERNAL,
-                    "a gRPC request has the method POST");
+        refuse_plain(c, ev, "405", GRPC_INTERNAL,
+                     "a gRPC request has the method POST");
         return false;
     }
     return true;
@@ -1017,12 +1042,12 @@ static void on_request(struct conn *c, const struct h2_event *ev)
         return;
     m = rpc_find(ev->path, &e);
     if (!m) {
-        refuse_http(c, ev->stream, "200", GRPC_UNIMPLEMENTED, e.msg);
+        refuse_http(c, ev->stream, "200", GRPC_UNIMPLEMENTED, e.msg, true);
         return;
     }
     if (__atomic_load_n(&c->g->n_calls, __ATOMIC_RELAXED) >= GRPC_CALLS_MAX) {
         refuse_http(c, ev->stream, "200", GRPC_RESOURCE_EXHAUSTED,
-                    "too many calls are under way");
+                    "too many calls are under way", true);
         return;
     }
     k = call_new(c, ev->stream, m);
@@ -1050,10 +1075,14 @@ static void on_event(struct conn *c, const struct h2_event *ev)
     case H2_DATA:
         if (!k || on_body(k, ev->data, n, end))
             h2_consumed(c->h2, stream, n);
+        if (end && stream == c->plain)
+            end_plain(c);
         break;
     case H2_TRAILERS:
         if (k)
             on_end(k);
+        else if (stream == c->plain)
+            end_plain(c);
         break;
     case H2_RESET:
         if (k)
@@ -1284,6 +1313,7 @@ static int64_t tick(struct conn *c, int64_t now, bool *stopping)
     if (!*stopping && __atomic_load_n(&c->g->stopping, __ATOMIC_ACQUIRE)) {
         *stopping = true;
         kill_calls(c, is_endless, V3_STOPPED);
+        end_plain(c);
         h2_shutdown(c->h2, now);
     }
     if (c->n_has_leader && leader_is_lost(c, now))

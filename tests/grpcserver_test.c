@@ -826,6 +826,25 @@ static void test_wire(void)
          "HEADERS 1 end PING"},
         {"8.1 no call, a head alone", "000003010500000001" GET_,
          "HEADERS 1 end PING"},
+        {"8.1 no call, with a body",
+         "000003010400000001838684"
+         "00000100000000000161"
+         "00000100010000000161",
+         "HEADERS 1 DATA 1 end PING"},
+        {"8.1 no call, with trailers",
+         "000003010400000001838684"
+         "000005010500000001"
+         "0001610162",
+         "HEADERS 1 DATA 1 end PING"},
+        {"8.1 no call, twice",
+         "000003010400000001838684"
+         "000003010400000003838684",
+         "HEADERS 1 HEADERS 3 DATA 1 end RST 1 NO_ERROR PING"},
+        {"8.1.1 no call, content-length",
+         "000007010400000001838684"
+         "0f0d0131"
+         "0000020001000000016161",
+         "HEADERS 1 RST 1 PROTOCOL_ERROR PING"},
         {"8.3.1 no path", "0000020105000000018286",
          "RST 1 PROTOCOL_ERROR PING"},
     };
@@ -855,13 +874,14 @@ static void test_wire(void)
 static void test_shutdown(void)
 {
     unsigned n = __atomic_load_n(&fake.n_waits, __ATOMIC_ACQUIRE);
-    struct gc_call *watch, *lock;
+    struct gc_call *watch, *lock, *plain;
     struct gc c;
 
     gc_open(&c, port, WINDOW);
     watch = gc_call(&c, WATCH, NULL);
     watch_send(&c, watch, "w", 0);
     watch_next(&c, watch);
+    plain = gc_call(&c, "/", "content-type: text/plain"); /* and no end */
     lock = ask_lock(&c, "/v3lockpb.Lock/Lock");
     while (__atomic_load_n(&fake.n_waits, __ATOMIC_ACQUIRE) == n)
         gc_run(&c, 1);
@@ -872,7 +892,7 @@ static void test_shutdown(void)
     CHECK_STR(buf_z(&watch->text), "etcdserver: server stopped");
     CHECK_STR(buf_z(&lock->text), "etcdserver: server stopped");
     gc_run(&c, WAIT_MS);
-    CHECK(c.goaway && c.closed);
+    CHECK(c.goaway && c.closed && plain->http == 415);
     gc_close(&c);
 }
 
