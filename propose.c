@@ -267,11 +267,13 @@ static bool too_far_behind(struct server *s)
  * The disk is busy, and by experience not for long: what is proposed meanwhile
  * stays in raft, and whoever gives the disk free hands it on, as one batch for
  * the disk and one message for each follower. A disk that takes its time holds
- * up nobody else's.
+ * up nobody else's; but before it begins it waits for those who are about to.
  */
 static bool hold_locked(struct server *s)
 {
-    return s->disk_busy && ++s->held < HOLD_MAX && server_syncs_soon(s);
+    bool wait = s->disk_busy ? server_syncs_soon(s) : server_gather(s);
+
+    return ++s->held < HOLD_MAX && wait;
 }
 
 /* raft_mu is held, and released meanwhile. */

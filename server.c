@@ -45,8 +45,13 @@
 /* A start that replays so much has freed as much in the middle of the heap. */
 #define TRIM_BYTES (16u * 1024 * 1024)
 
-/* Proposals that take no role after a sync that several entries shared. */
-#define CROWD_WRITES 16
+/* A crowd is forgotten after so many syncs that nobody shared. */
+#define CROWD_SYNCS 16
+
+/* From here on a disk is slow enough to gather for: until nobody has come for
+ * this part of what it takes, and for a quarter of that at most. */
+#define GATHER_NS NS_PER_MS
+#define GATHER_PART 16
 
 #define REFUSAL_NS NS_PER_S /* between two lines about peers' bad messages */
 
@@ -324,6 +329,51 @@ static void batch_release(struct disk_batch *b)
     }
 }
 
+/* A batch of n entries is on disk. */
+static void note_written(struct server *s, size_t n)
+{
+    int64_t took = sys_mono_ns() - s->disk_began_ns;
+
+    s->write_ns = took < s->last_write_ns ? took : s->last_write_ns;
+    s->last_write_ns = took;
+    if (n > 1)
+        s->crowd = CROWD_SYNCS;
+    else if (s->crowd > 0)
+        s->crowd--;
+}
+
+static bool is_slow_crowd(const struct server *s)
+{
+    return s->role == RAFT_LEADER && s->crowd > 0 && s->write_ns >= GATHER_NS;
+}
+
+bool server_gather(struct server *s)
+{
+    if (s->disk_busy || !is_slow_crowd(s))
+        return false;
+    if (s->gathered++ == 0)
+        pthread_cond_signal(&s->disk_cond);
+    return true;
+}
+
+/* Those whom the last sync answered. raft_mu is held, and released meanwhile. */
+static void gather(struct server *s)
+{
+    int64_t part = s->write_ns / GATHER_PART;
+    int64_t now = sys_mono_ns(), end = now + s->write_ns / 4;
+    unsigned seen;
+
+    do {
+        int64_t until = now + part;
+
+        seen = s->gathered;
+        while (!s->stopping && (now = sys_mono_ns()) < until)
+            sys_cond_wait_until(&s->disk_cond, &s->raft_mu, until);
+    } while (!s->stopping && s->gathered > seen && now < end);
+    s->gathered = 0;
+    server_handle_ready(s);
+}
+
 /* Write what is queued. raft_mu is held, and released meanwhile. */
 static void disk_run(struct server *s)
 {
@@ -340,6 +390,7 @@ static void disk_run(struct server *s)
     batch_release(&b);
 
     pthread_mutex_lock(&s->raft_mu);
+    note_written(s, b.n_entries);
     if (!s->spare && b.cap <= 4096) {
         s->spare = b.entries;
         s->spare_cap = b.cap;
@@ -347,8 +398,6 @@ static void disk_run(struct server *s)
         free(b.entries);
     }
     s->disk_busy = false;
-    if (b.n_entries > 1)
-        s->crowd = CROWD_WRITES;
     if (b.seq)
         raft_stable(s->raft, b.seq);
     server_handle_ready(s);
@@ -364,7 +413,8 @@ static void *disk_thread(void *arg)
     sys_thread_name("etcd-disk");
     pthread_mutex_lock(&s->raft_mu);
     for (;;) {
-        bool due = disk_due(s) || (s->disk.has_hard_state && s->flush_commit);
+        bool due = disk_due(s) || s->gathered ||
+                   (s->disk.has_hard_state && s->flush_commit);
 
         if (s->disk_busy || (!due && !s->stopping)) {
             pthread_cond_wait(&s->disk_cond, &s->raft_mu);
@@ -373,15 +423,20 @@ static void *disk_thread(void *arg)
         s->flush_commit = false;
         /* Under load, those who are about to propose come first, and share
          * this sync; with a core to spare this returns at once. */
-        server_leave_raft(s);
-        sched_yield();
-        pthread_mutex_lock(&s->raft_mu);
+        if (s->gathered || is_slow_crowd(s)) {
+            gather(s);
+            server_flush(s);
+        } else {
+            server_leave_raft(s);
+            sched_yield();
+            pthread_mutex_lock(&s->raft_mu);
+        }
         if (s->disk_busy)
             continue;
-        if (due || s->disk.has_hard_state)
+        if (disk_due(s) || s->disk.has_hard_state)
             disk_run(s);
-        else
-            break; /* stopping, and all is written */
+        else if (s->stopping)
+            break; /* all is written */
         if (s->apply_first && !s->apply_busy)
             pthread_cond_signal(&s->apply_cond);
         server_flush(s);
@@ -762,9 +817,7 @@ void server_wake_workers(struct server *s)
 
 void server_work(struct server *s)
 {
-    if (s->crowd > 0) {
-        s->crowd--;
-    } else {
+    if (s->crowd == 0) {
         if (disk_due(s) && !s->disk_busy)
             disk_run(s);
         if (!s->apply_busy && apply_is_small(s))

@@ -71,7 +71,10 @@ struct server {
     size_t spare_cap;
     bool disk_busy;                 /* raft_mu; its holder owns wal */
     int64_t disk_began_ns;          /* raft_mu; when disk_busy was set */
+    int64_t last_write_ns;          /* raft_mu; how long the last batch took */
+    int64_t write_ns;               /* raft_mu; the lesser of the last two */
     unsigned crowd;                 /* raft_mu; see server_work() */
+    unsigned gathered;              /* raft_mu; see server_gather() */
     unsigned held;                  /* raft_mu; proposals not handed on yet */
     bool held_commit;               /* raft_mu; so are messages of it */
     bool answer_first;              /* raft_mu; and who holds it sends them */
@@ -194,6 +197,14 @@ void server_leave_raft(struct server *s);
 void server_flush(struct server *s);
 /* The disk is busy, and by experience not for long. raft_mu is held. */
 bool server_syncs_soon(const struct server *s);
+/*
+ * The disk is idle, but slow, and clients share its syncs: what is proposed stays
+ * in raft until the disk thread, told of it here, has gathered the others'. Those
+ * whom one sync answers come back one after the other; if the first had the next
+ * sync alone, that would split the crowd into two that wait for each other's.
+ * False: hand it on. raft_mu is held.
+ */
+bool server_gather(struct server *s);
 /* Take the disk for oneself, with everything written that was queued; give it
  * back. For the checkpoint's record in the log. */
 void server_take_disk(struct server *s);
