@@ -15,6 +15,7 @@
 #include "crypto.h"
 #include "json.h"
 
+#include <assert.h>
 #include <stdio.h>
 
 /* --- Writing. ------------------------------------------------------------------ */
@@ -105,6 +106,7 @@ struct json_in {
     struct arena *arena;
     struct err *e;
     unsigned depth;
+    size_t from; /* the last value's token begins here or behind blanks */
 };
 
 static int read_object(struct json_in *in, const struct msg_desc *d, void *msg);
@@ -162,6 +164,22 @@ static int fail_number(struct json_in *in, struct str digits, const char *type)
                    STR_FMT(digits), type);
 }
 
+static int read_token(struct json_in *in, struct str *text)
+{
+    in->from = in->r.at;
+    return json_read(&in->r, text);
+}
+
+/* The last value, a string: what stands between its quotes, escapes and all. */
+static struct str raw_string(const struct json_in *in)
+{
+    const char *p = (const char *)in->r.p;
+    const char *begin = memchr(p + in->from, '"', in->r.at - in->from);
+
+    assert(begin && p[in->r.at - 1] == '"');
+    return (struct str){begin + 1, (size_t)(p + in->r.at - 1 - (begin + 1))};
+}
+
 /* A whole number that fits; JSON's grammar has been checked. */
 static int store_digits(struct json_in *in, const struct msg_field *f,
                         struct str digits, void *at)
@@ -215,7 +233,7 @@ static int read_number(struct json_in *in, const struct msg_field *f, int token,
     if (token == JSON_READ_NUMBER)
         return store_digits(in, f, text, at);
     if (token == JSON_READ_STRING)
-        return read_quoted(in, f, text, at);
+        return read_quoted(in, f, raw_string(in), at);
     return fail_type(in, token, go_type(f));
 }
 
@@ -226,6 +244,7 @@ static int read_enum(struct json_in *in, const struct msg_field *f, int token,
         return store_digits(in, f, text, at);
     if (token != JSON_READ_STRING)
         return fail_type(in, token, go_type(f));
+    text = raw_string(in);
     if (!msg_enum_value(f->values, text, at))
         return err_set(in->e, MSG_EINVAL, "unknown value \"%.*s\" for enum %s",
                        STR_FMT(text), f->values->name);
@@ -346,8 +365,7 @@ static int read_list(struct json_in *in, const struct msg_field *f, int token,
 
     if (token != JSON_READ_ARRAY)
         return fail_list(in, f, token, text);
-    while (rc == 0 &&
-           (token = json_read(&in->r, &text)) != JSON_READ_ARRAY_END) {
+    while (rc == 0 && (token = read_token(in, &text)) != JSON_READ_ARRAY_END) {
         void *at = msg_append(f, msg, in->arena);
 
         if (!at)
@@ -374,7 +392,7 @@ static int read_field(struct json_in *in, const struct msg_desc *d,
                       const struct msg_field *f, void *msg)
 {
     struct str text;
-    int token = json_read(&in->r, &text);
+    int token = read_token(in, &text);
     void *at;
 
     clear_field(f, msg);

@@ -427,6 +427,11 @@ static void test_json_in(void)
         {WATCH, "{\"create_request\":{\"filters\":[\"NODELETE\",0]}}",
          "{\"create_request\":{\"filters\":[\"NODELETE\",\"NOPUT\"]}}"},
 
+        {PUT, "{\"lease\" : \"\\u0037\"}",
+         "invalid character '\\\\' looking for beginning of value"},
+        {RANGE, "{\"sort_order\":\"\\u0041SCEND\\n\"}",
+         "unknown value \"\\u0041SCEND\\n\" for enum "
+         "etcdserverpb.RangeRequest_SortOrder"},
         {PUT, "[]", NOT("array", "map[string]json.RawMessage")},
         {PUT, "\"text\"", NOT("string", "map[string]json.RawMessage")},
         {PUT, "12", NOT("number", "map[string]json.RawMessage")},
