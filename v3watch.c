@@ -524,8 +524,7 @@ create_request(struct stream *s, const struct rpcpb_watch_create_request *req)
     r->create = (struct watch_create){
         .key = keep(&at, req->key),
         .range_end = keep(&at, req->range_end),
-        /* As 3.4: what is before the beginning is compacted, or all there is. */
-        .start_revision = req->start_revision < 0 ? 1 : req->start_revision,
+        .start_revision = req->start_revision,
         .watch_id = req->watch_id,
         .progress_notify = req->progress_notify,
         .prev_kv = req->prev_kv,

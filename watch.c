@@ -427,8 +427,6 @@ static const char *why_not(const struct watch_stream *s,
 
     if (c->range_end.n > 0 && !open_end && str_cmp(key, c->range_end) >= 0)
         return "mvcc: watcher range is empty";
-    if (c->start_revision < 0)
-        return "etcdserver: mvcc: required revision has been compacted";
     if (c->watch_id != 0 && find_watcher(s, c->watch_id))
         return "mvcc: duplicate watch ID provided on the WatchStream";
     return NULL;
@@ -439,6 +437,18 @@ static int64_t free_id(struct watch_stream *s)
     while (find_watcher(s, s->next_id))
         s->next_id++;
     return s->next_id++;
+}
+
+/*
+ * The first revision that it wants. As etcd has it, those below the first count
+ * as compacted; but -1, up to which all is "compacted" before the first
+ * compaction, means what 0 does until then.
+ */
+static int64_t first_wanted(const struct watch_hub *h, int64_t start)
+{
+    if (start == 0 || (start == -1 && mvcc_compacted(h->m) == -1))
+        return h->notified + 1;
+    return start;
 }
 
 int64_t watch_create(struct watch_stream *s, const struct watch_create *c)
@@ -455,7 +465,7 @@ int64_t watch_create(struct watch_stream *s, const struct watch_create *c)
     w->stream = s;
     w->id = c->watch_id != 0 ? c->watch_id : free_id(s);
     w->node = watch_index_attach(&h->index, key, c->range_end);
-    w->next = c->start_revision != 0 ? c->start_revision : h->notified + 1;
+    w->next = first_wanted(h, c->start_revision);
     w->progress_notify = c->progress_notify;
     w->prev_kv = c->prev_kv;
     w->node->n_prev += c->prev_kv;

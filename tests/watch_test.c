@@ -189,7 +189,6 @@ static void test_ids(void)
     CHECK(watch_create(f.s, &c) == 2);
     CHECK(watch(&f, "b", STR("a"), 0) == -1);
     CHECK(watch(&f, "b", STR("b"), 0) == -1);
-    CHECK(watch(&f, "b", STR(""), -1) == -1);
     CHECK_STR(
         taken(&f.o),
         "created 2@1\n"
@@ -197,9 +196,27 @@ static void test_ids(void)
         "created 0@1\ncreated 1@1\ncreated 3@1\ncreated -7@1\n"
         "canceled 2@1\ncreated 2@1\n"
         "refused -1@1 mvcc: watcher range is empty\n"
-        "refused -1@1 mvcc: watcher range is empty\n"
-        "refused -1@1 etcdserver: mvcc: required revision has been "
-        "compacted\n");
+        "refused -1@1 mvcc: watcher range is empty\n");
+    teardown(&f);
+}
+
+/* Below 0: compacted, but for -1 while nothing is. */
+static void test_before_the_first(void)
+{
+    struct fixture f;
+
+    setup(&f);
+    put(&f, "a", "1");
+    CHECK(watch(&f, "a", STR(""), -1) == 0);
+    CHECK(watch(&f, "a", STR(""), -2) == 1);
+    sync_all(&f);
+    CHECK_STR(taken(&f.o), "created 0@2\ncreated 1@2\ncompacted 1@0:-1\n");
+    put(&f, "a", "2");
+    CHECK_STR(taken(&f.o), "events 0@3:3 a=2(1)\n");
+    CHECK(mvcc_compact(f.m, 2) == 0);
+    CHECK(watch(&f, "a", STR(""), -1) == 2);
+    sync_all(&f);
+    CHECK_STR(taken(&f.o), "created 2@3\ncompacted 2@0:2\n");
     teardown(&f);
 }
 
@@ -1007,6 +1024,7 @@ int main(int argc, char **argv)
     }
     test_events();
     test_ids();
+    test_before_the_first();
     test_filters_and_empty_key();
     test_history();
     test_full_outbox();
