@@ -181,13 +181,14 @@ static size_t healthy_members(struct server *s, size_t *all)
     return healthy;
 }
 
-static int check_add(struct server *s)
+/* A learner does not count: the quorum stays what it is. */
+static int check_add(struct server *s, bool learner)
 {
     size_t all;
 
     if (!s->config->strict_reconfig_check)
         return 0;
-    if (!cluster_can_add(s->cluster))
+    if (!learner && !cluster_can_add(s->cluster))
         return SERVER_ENOT_STARTED;
     return healthy_members(s, &all) == all ? 0 : SERVER_EUNHEALTHY;
 }
@@ -198,7 +199,7 @@ int server_add_member(struct server *s, const struct url_list *peer_urls,
     int64_t now_s = sys_wall_ns() / NS_PER_S;
     struct member m = {.name = "", .is_learner = learner};
     struct buf json = {0};
-    int rc = check_add(s);
+    int rc = check_add(s, learner);
 
     if (rc < 0)
         return rc;

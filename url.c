@@ -457,8 +457,8 @@ static void sort_and_dedup(struct url_list *l)
     l->n = n;
 }
 
-int url_list_of(const struct str *s, size_t n, struct url_list *out,
-                struct err *e)
+int url_list_as_given(const struct str *s, size_t n, struct url_list *out,
+                      struct err *e)
 {
     struct url_list l = {0};
 
@@ -471,9 +471,18 @@ int url_list_of(const struct str *s, size_t n, struct url_list *out,
             return URL_EINVAL;
         }
     }
-    sort_and_dedup(&l);
     *out = l;
     return 0;
+}
+
+int url_list_of(const struct str *s, size_t n, struct url_list *out,
+                struct err *e)
+{
+    int rc = url_list_as_given(s, n, out, e);
+
+    if (rc == 0)
+        sort_and_dedup(out);
+    return rc;
 }
 
 int url_list_parse(struct str s, struct url_list *out, struct err *e)

@@ -38,6 +38,9 @@ int url_list_parse(struct str s, struct url_list *out, struct err *e);
 /* The same rules for n strings, as in a JSON array of URLs. */
 int url_list_of(const struct str *s, size_t n, struct url_list *out,
                 struct err *e);
+/* Neither sorted nor without duplicates. */
+int url_list_as_given(const struct str *s, size_t n, struct url_list *out,
+                      struct err *e);
 void url_list_release(struct url_list *l);
 /* What is raw of each, borrowed, in an array that the caller frees. */
 char **url_list_texts(const struct url_list *l);

@@ -120,10 +120,20 @@ void v3cluster_update(struct rpc_call *c)
 {
     const struct rpcpb_member_update_request *req = c->request;
     struct url_list urls;
+    struct member m;
     int rc;
 
-    if (!parse_urls(c, req->peerURLs.items, req->peerURLs.n, &urls))
+    /* etcd keeps what it is given, in that order. It takes anything for a URL,
+     * too, which would keep the member from starting again. */
+    if (req->peerURLs.n == 0 ||
+        url_list_as_given(req->peerURLs.items, req->peerURLs.n, &urls, NULL)) {
+        bool known = cluster_member(server_cluster(c->server), req->ID, &m);
+
+        if (known)
+            member_release(&m);
+        rpc_fail_error(c, known ? V3_MEMBER_BAD_URLS : V3_MEMBER_NOT_FOUND);
         return;
+    }
     rc = server_update_member(c->server, req->ID, &urls);
     url_list_release(&urls);
     reply_members(c, rc);

@@ -141,6 +141,20 @@ static void test_no_urls(void)
     CHECK_STR(e.msg, "no valid URLs given");
 }
 
+static void test_as_given(void)
+{
+    const struct str urls[] = {STR("http://b:2"), STR("http://a:1"),
+                               STR("http://b:2")};
+    struct url_list l;
+    struct buf b = {0};
+
+    CHECK(url_list_as_given(urls, ARRAY_LEN(urls), &l, NULL) == 0);
+    url_list_print(&b, &l, ",");
+    CHECK_STR(buf_z(&b), "http://b:2,http://a:1,http://b:2");
+    buf_release(&b);
+    url_list_release(&l);
+}
+
 static void test_encode(void)
 {
     struct buf b = {0};
@@ -274,6 +288,7 @@ int main(void)
     test_parse_errors();
     test_lists();
     test_no_urls();
+    test_as_given();
     test_encode();
     test_clean_path();
     test_form();
