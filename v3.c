@@ -114,7 +114,7 @@ enum v3_error v3_error_of_auth(int error, const char **text, int *code)
         [-AUTH_ROLE_NOT_FOUND] = V3_ROLE_NOT_FOUND,
         [-AUTH_ROLE_EMPTY] = V3_ROLE_EMPTY,
         [-AUTH_FAILED] = V3_AUTH_FAILED,
-        [-AUTH_NO_PASSWORD_USER] = V3_AUTH_FAILED,
+        [-AUTH_NO_PASSWORD_USER] = V3_NO_PASSWORD_USER,
         [-AUTH_PERMISSION_NOT_GIVEN] = V3_PERMISSION_NOT_GIVEN,
         [-AUTH_DENIED] = V3_PERMISSION_DENIED,
         [-AUTH_ROLE_NOT_GRANTED] = V3_ROLE_NOT_GRANTED,

@@ -76,6 +76,7 @@ static const struct {
     [V3_INVALID_SORT_OPTION] = {GRPC_INVALID_ARGUMENT, "etcdserver: invalid sort option"},
     [V3_NOT_SUPPORTED_FOR_LEARNER] = {GRPC_UNAVAILABLE, "etcdserver: rpc not supported for learner"},
     [V3_LEADER_TRANSFER_TIMEOUT] = {GRPC_UNKNOWN, "etcdserver: request timed out, leader transfer took too long"},
+    [V3_NO_PASSWORD_USER] = {GRPC_UNKNOWN, "auth: authentication failed, password was given for no password user"},
     /* clang-format on */
 };
 

@@ -193,6 +193,9 @@ static int begin_login(struct server *s, struct str name,
     pthread_mutex_lock(&s->mu);
     rc = auth_login(s->v3->auth, name, login);
     pthread_mutex_unlock(&s->mu);
+    /* etcd tells everybody who has no password. */
+    if (rc == AUTH_NO_PASSWORD_USER && s->config->strict_auth)
+        rc = AUTH_FAILED;
     return rc;
 }
 

@@ -507,6 +507,9 @@ static void test_auth(void)
 {
     struct rpcpb_auth_user_add_request add = {.name = STR("root"),
                                               .password = STR("secret")};
+    struct rpcpb_user_add_options options = {.no_password = true};
+    struct rpcpb_auth_user_add_request cert = {.name = STR("cert"),
+                                               .options = &options};
     struct rpcpb_auth_role_add_request role = {.name = STR("root")};
     struct rpcpb_auth_user_grant_role_request give = {.user = STR("root"),
                                                       .role = STR("root")};
@@ -519,6 +522,7 @@ static void test_auth(void)
 
     start();
     change(V3_USER_ADD, &rpcpb_auth_user_add_request_desc, &add);
+    change(V3_USER_ADD, &rpcpb_auth_user_add_request_desc, &cert);
     change(V3_ROLE_ADD, &rpcpb_auth_role_add_request_desc, &role);
     change(V3_USER_GRANT_ROLE, &rpcpb_auth_user_grant_role_request_desc, &give);
     CHECK(v3_authenticate(server, add.name, add.password, &token, &h) ==
@@ -528,6 +532,8 @@ static void test_auth(void)
     CHECK(v3_range(server, NULL, &range, &out, &h) == V3_USER_EMPTY);
     CHECK(v3_authenticate(server, add.name, STR("wrong"), &token, &h) ==
           V3_AUTH_FAILED);
+    CHECK(v3_authenticate(server, cert.name, STR("x"), &token, &h) ==
+          V3_NO_PASSWORD_USER);
     CHECK(v3_authenticate(server, add.name, add.password, &token, &h) == V3_OK);
     CHECK(v3_who_is(server, str_of(token), STR(""), &who, storage,
                     sizeof(storage)) == V3_OK);
