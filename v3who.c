@@ -146,13 +146,11 @@ enum v3_error v3_who_is(struct server *s, struct str token, struct str cn,
     enabled = auth_enabled(s->v3->auth);
     revision = auth_revision(s->v3->auth);
     pthread_mutex_unlock(&s->mu);
-    if (!enabled)
-        return V3_OK;
     if (token.n && s->jwt.jwt)
         rc = signed_user(s, token, &user, &revision);
-    else if (token.n)
+    else if (token.n) /* with auth off there is none that is valid */
         rc = simple_user(s, token, &user, &revision);
-    else
+    else if (enabled)
         buf_addstr(&user, cn);
     if (rc == 0 && user.len > n)
         rc = AUTH_INVALID_TOKEN;

@@ -521,6 +521,10 @@ static void test_auth(void)
     char *token, storage[64];
 
     start();
+    CHECK(v3_who_is(server, STR(""), STR(""), &who, storage, sizeof(storage)) ==
+          V3_OK);
+    CHECK(v3_who_is(server, STR("bad.1"), STR(""), &who, storage,
+                    sizeof(storage)) == V3_INVALID_AUTH_TOKEN);
     change(V3_USER_ADD, &rpcpb_auth_user_add_request_desc, &add);
     change(V3_USER_ADD, &rpcpb_auth_user_add_request_desc, &cert);
     change(V3_ROLE_ADD, &rpcpb_auth_role_add_request_desc, &role);
