@@ -165,14 +165,11 @@ void v3maint_defragment(struct rpc_call *c)
 
 /* --- Snapshot: the image, then its SHA-256 as the last message. ------------------------- */
 
+/* Without a header, as etcd has it. */
 static bool send_piece(struct rpc_call *c, uint64_t left, struct str piece)
 {
-    struct rpcpb_response_header header;
-    struct rpcpb_snapshot_response r = {
-        .header = &header, .remaining_bytes = left, .blob = piece};
+    struct rpcpb_snapshot_response r = {.remaining_bytes = left, .blob = piece};
 
-    rpc_set_header(c, v3_header(c->server), &header);
-    header.revision = 0;
     return rpc_send_wait(c, &r);
 }
 
@@ -289,23 +286,17 @@ void v3maint_downgrade(struct rpc_call *c)
         rpc_fail_error(c, V3_INVALID_DOWNGRADE_TARGET_VERSION);
 }
 
-/* --- grpc.health.v1.Health: the server as a whole is all there is. -------------------------- */
-
-static bool is_whole(struct rpc_call *c, struct str service)
-{
-    if (service.n == 0)
-        return true;
-    rpc_fail(c, GRPC_NOT_FOUND, "unknown service");
-    return false;
-}
+/* --- grpc.health.v1.Health: the server as a whole, "", is all there is. --------------------- */
 
 void v3maint_health_check(struct rpc_call *c)
 {
     const struct rpcpb_health_check_request *req = c->request;
     struct rpcpb_health_check_response r = {.status = RPCPB_HEALTH_SERVING};
 
-    if (is_whole(c, req->service))
+    if (req->service.n == 0)
         rpc_reply(c, &r);
+    else
+        rpc_fail(c, GRPC_NOT_FOUND, "unknown service");
 }
 
 static void end_watch(struct rpc_call *c)
@@ -313,14 +304,15 @@ static void end_watch(struct rpc_call *c)
     rpc_finish(c);
 }
 
-/* It serves until it is gone. */
+/* It serves until it is gone. One that is not known might come yet, says the
+ * protocol. */
 void v3maint_health_watch(struct rpc_call *c)
 {
     const struct rpcpb_health_check_request *req = c->request;
-    struct rpcpb_health_check_response r = {.status = RPCPB_HEALTH_SERVING};
+    struct rpcpb_health_check_response r = {
+        .status = req->service.n == 0 ? RPCPB_HEALTH_SERVING
+                                      : RPCPB_HEALTH_SERVICE_UNKNOWN};
 
-    if (!is_whole(c, req->service))
-        return;
     c->on_gone = end_watch;
     rpc_send(c, &r);
 }
