@@ -694,6 +694,23 @@ static struct str header(const struct call *k, const char *name)
     return v.p ? v : STR("");
 }
 
+/*
+ * "300m" to nanoseconds, by the rules of etcd's gateway: any whole number, while
+ * gRPC has at most eight digits; what is negative has passed already.
+ */
+static bool parse_timeout(struct str s, int64_t *ns)
+{
+    struct str digits = {s.p, s.n ? s.n - 1 : 0};
+    char one[2] = {'1', s.n ? s.p[s.n - 1] : '\0'};
+    int64_t n;
+
+    if (!str_to_i64(digits, &n) ||
+        !grpc_parse_timeout((struct str){one, sizeof(one)}, ns))
+        return false;
+    *ns = n > INT64_MAX / *ns ? INT64_MAX : n < 0 ? -1 : n * *ns;
+    return true;
+}
+
 /* What header fields say. False: it was answered. */
 static bool read_metadata(struct call *k)
 {
@@ -704,6 +721,8 @@ static bool read_metadata(struct call *k)
 
     if (token.n == 0)
         token = header(k, "Authorization");
+    if (token.n == 0)
+        token = header(k, "Grpc-Metadata-Authorization");
     if (!arena_str(&k->rpc.arena, token, &k->rpc.token)) {
         send_error(k, GRPC_RESOURCE_EXHAUSTED, "too long metadata");
         return false;
@@ -711,11 +730,16 @@ static bool read_metadata(struct call *k)
     k->rpc.has_leader = str_eqz(header(k, "Grpc-Metadata-Hasleader"), "true");
     if (timeout.n == 0)
         return true;
-    if (grpc_parse_timeout(timeout, &ns)) {
+    if (parse_timeout(timeout, &ns)) {
         int64_t now = sys_mono_ns();
 
+        if (ns == 0) /* is none */
+            return true;
         k->rpc.deadline_ns = ns > INT64_MAX - now ? INT64_MAX : now + ns;
-        return true;
+        if (k->rpc.deadline_ns > sys_mono_ns())
+            return true;
+        send_error(k, GRPC_DEADLINE_EXCEEDED, "context deadline exceeded");
+        return false;
     }
     buf_printf(&text, "invalid grpc-timeout: %.*s",
                (int)min_u64(timeout.n, TEXT_MAX), timeout.p);
@@ -1138,11 +1162,15 @@ static void call(struct server *s, struct http_exchange *x,
 /* "/v3" alone, as Go's mux has it. */
 static void redirect(struct http_exchange *x)
 {
-    struct str path = http_path(x);
+    static const char note[] = "<a href=\"/v3/\">Moved Permanently</a>.\n\n";
+    bool get = http_method_is(x, "GET");
 
-    http_set_header(x, "Location", "%.*s/", STR_FMT(path));
+    http_set_header_text(x, "Location", STR("/v3/"));
     http_set_status(x, 301);
-    http_send(x, NULL, 0);
+    if (get || http_method_is(x, "HEAD"))
+        http_set_header_text(x, "Content-Type",
+                             STR("text/html; charset=utf-8"));
+    http_send(x, note, get ? sizeof(note) - 1 : 0);
 }
 
 static void get_enabled(struct auth *a, void *arg)
@@ -1172,8 +1200,7 @@ bool gateway_handle(struct server *s, struct http_exchange *x)
     const struct rpc_method *m;
     int upgrade;
 
-    if (str_eqz(path, "/v3") || str_eqz(path, "/v3beta") ||
-        str_eqz(path, "/v3alpha")) {
+    if (str_eqz(path, "/v3")) {
         redirect(x);
         return true;
     }

@@ -804,6 +804,10 @@ static bool read_head(struct call *k, const struct h2_event *ev)
         return false;
     }
     set_deadline(k, ns);
+    if (k->rpc.deadline_ns <= sys_mono_ns()) {
+        kill_call(k, GRPC_DEADLINE_EXCEEDED, "context deadline exceeded");
+        return false;
+    }
     return true;
 }
 
