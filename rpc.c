@@ -101,6 +101,8 @@ static bool admit(struct rpc_call *c, const struct rpc_row *row)
 
     if (e == V3_OK)
         return true;
+    if (row->check && !row->check(c))
+        return false;
     if (row->flags & RPC_PLAIN_ERRORS)
         fail_plainly(c, e);
     else if (row->flags & RPC_UNKNOWN_ERRORS)
@@ -279,13 +281,15 @@ void rpc_run(struct rpc_call *c)
         rpc_fail_error(c, V3_NOT_SUPPORTED_FOR_LEARNER);
         return;
     }
+    if (c->has_leader && !rpc_has_leader(c->server)) {
+        rpc_fail_error(c, V3_NO_LEADER);
+        return;
+    }
     if (!admit(c, row))
         return;
     if (row->flags & RPC_BLOCKING)
         c->on_gone = tell_listener;
-    if (c->has_leader && !rpc_has_leader(c->server))
-        rpc_fail_error(c, V3_NO_LEADER);
-    else if (!(row->flags & RPC_BLOCKING))
+    if (!(row->flags & RPC_BLOCKING))
         row->handler(c);
     else if (!block(c, row->handler,
                     row->flags & RPC_WAITS ? RPC_WAITING_MAX

@@ -287,6 +287,12 @@ enum rpc_flags {
 };
 
 typedef void rpc_handler(struct rpc_call *c);
+/*
+ * Is there nothing wrong with the request itself? False: the call has ended
+ * with what is. etcd looks at some requests before it asks who sends them, so
+ * that a client hears of both faults in that order.
+ */
+typedef bool rpc_check(struct rpc_call *c);
 
 /*
  * access is what etcd 3.4 asks for, strict what it ought to have: later releases
@@ -297,6 +303,8 @@ struct rpc_row {
     enum rpc_access access, strict;
     int flags;
     rpc_handler *handler;
+    rpc_check *check; /* of one who may not; the handler does it for all others.
+                         NULL: none */
 };
 
 extern const struct rpc_row rpc_rows[RPC_METHOD_N]; /* rpcrows.c */
@@ -352,6 +360,8 @@ void rpc_wait_idle(void);
 /* v3kv.c */
 rpc_handler v3kv_range, v3kv_put, v3kv_delete_range, v3kv_txn, v3kv_compact,
     v3kv_range_stream;
+rpc_check v3kv_check_range, v3kv_check_put, v3kv_check_delete_range,
+    v3kv_check_txn;
 /* v3watch.c */
 rpc_handler v3watch_watch;
 /* v3lease.c */
@@ -360,6 +370,7 @@ rpc_handler v3lease_grant, v3lease_revoke, v3lease_keep_alive,
 /* v3cluster.c */
 rpc_handler v3cluster_add, v3cluster_remove, v3cluster_update, v3cluster_list,
     v3cluster_promote;
+rpc_check v3cluster_check_add;
 /* v3maint.c */
 rpc_handler v3maint_alarm, v3maint_status, v3maint_defragment, v3maint_hash,
     v3maint_hash_kv, v3maint_snapshot, v3maint_move_leader, v3maint_downgrade,
@@ -371,5 +382,7 @@ rpc_handler v3auth_change, v3auth_status, v3auth_authenticate, v3auth_user_add,
 /* v3lock.c */
 rpc_handler v3lock_lock, v3lock_unlock, v3lock_campaign, v3lock_proclaim,
     v3lock_leader, v3lock_observe, v3lock_resign;
+rpc_check v3lock_check_unlock, v3lock_check_proclaim, v3lock_check_observe,
+    v3lock_check_resign;
 
 #endif

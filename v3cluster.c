@@ -86,6 +86,17 @@ static bool parse_urls(struct rpc_call *c, const struct str *urls, size_t n,
     return false;
 }
 
+bool v3cluster_check_add(struct rpc_call *c)
+{
+    const struct rpcpb_member_add_request *req = c->request;
+    struct url_list urls;
+    bool ok = parse_urls(c, req->peerURLs.items, req->peerURLs.n, &urls);
+
+    if (ok)
+        url_list_release(&urls);
+    return ok;
+}
+
 void v3cluster_add(struct rpc_call *c)
 {
     const struct rpcpb_member_add_request *req = c->request;

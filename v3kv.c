@@ -443,22 +443,35 @@ static void range_ready(struct v3_read *op)
         range_now(r);
 }
 
+/* rc: of a check in mvcc. */
+static bool passes(struct rpc_call *c, int rc)
+{
+    if (rc == 0 || rc == MVCC_INVALID_SORT) /* that came with 3.6 */
+        return true;
+    rpc_fail_error(c, v3_error_of_mvcc(rc));
+    return false;
+}
+
+bool v3kv_check_range(struct rpc_call *c)
+{
+    struct mvcc_range r;
+
+    v3_range_of(c->request, &r);
+    return passes(c, mvcc_check_range(&r));
+}
+
 /* The request, checked. NULL: refused. */
 static struct range *range_of(struct rpc_call *c)
 {
     struct range *r = arena_alloc(&c->arena, sizeof(*r));
-    int rc;
 
     if (!r) {
         rpc_fail_error(c, V3_REQUEST_TOO_LARGE);
         return NULL;
     }
     v3_range_of(c->request, &r->req);
-    rc = mvcc_check_range(&r->req);
-    if (rc < 0 && rc != MVCC_INVALID_SORT) { /* that came with 3.6 */
-        rpc_fail_error(c, v3_error_of_mvcc(rc));
+    if (!passes(c, mvcc_check_range(&r->req)))
         return NULL;
-    }
     r->call = c;
     c->state = r;
     return r;
@@ -592,16 +605,17 @@ static void answer_put(struct rpc_call *c, const struct v3_result *result)
     rpc_reply(c, &out);
 }
 
-void v3kv_put(struct rpc_call *c)
+bool v3kv_check_put(struct rpc_call *c)
 {
     struct mvcc_put p;
-    int rc;
 
     v3_put_of(c->request, &p);
-    rc = mvcc_check_put(&p);
-    if (rc < 0)
-        rpc_fail_error(c, v3_error_of_mvcc(rc));
-    else
+    return passes(c, mvcc_check_put(&p));
+}
+
+void v3kv_put(struct rpc_call *c)
+{
+    if (v3kv_check_put(c))
         rpc_propose(c, V3_PUT, c->request_bytes, answer_put);
 }
 
@@ -619,16 +633,17 @@ static void answer_delete(struct rpc_call *c, const struct v3_result *result)
     rpc_reply(c, &out);
 }
 
-void v3kv_delete_range(struct rpc_call *c)
+bool v3kv_check_delete_range(struct rpc_call *c)
 {
     struct mvcc_delete_range d;
-    int rc;
 
     v3_delete_range_of(c->request, &d);
-    rc = mvcc_check_delete_range(&d);
-    if (rc < 0)
-        rpc_fail_error(c, v3_error_of_mvcc(rc));
-    else
+    return passes(c, mvcc_check_delete_range(&d));
+}
+
+void v3kv_delete_range(struct rpc_call *c)
+{
+    if (v3kv_check_delete_range(c))
         rpc_propose(c, V3_DELETE_RANGE, c->request_bytes, answer_delete);
 }
 
@@ -809,21 +824,35 @@ static void read_only_txn(struct txn *t)
     rpc_read_index(t->call, &t->read_index);
 }
 
+static bool is_valid_txn(struct rpc_call *c, struct mvcc_txn *t)
+{
+    if (v3_txn_of(c->request, &c->arena, t))
+        return passes(c,
+                      mvcc_check_txn(t, server_config(c->server)->max_txn_ops));
+    rpc_fail_error(c, V3_REQUEST_TOO_LARGE);
+    return false;
+}
+
+bool v3kv_check_txn(struct rpc_call *c)
+{
+    struct mvcc_txn t;
+
+    return is_valid_txn(c, &t);
+}
+
 void v3kv_txn(struct rpc_call *c)
 {
     struct txn *t = arena_alloc(&c->arena, sizeof(*t));
-    int rc;
 
-    if (!t || !v3_txn_of(c->request, &c->arena, &t->req)) {
+    if (!t) {
         rpc_fail_error(c, V3_REQUEST_TOO_LARGE);
         return;
     }
+    if (!is_valid_txn(c, &t->req))
+        return;
     t->call = c;
     c->state = t;
-    rc = mvcc_check_txn(&t->req, server_config(c->server)->max_txn_ops);
-    if (rc < 0 && rc != MVCC_INVALID_SORT)
-        rpc_fail_error(c, v3_error_of_mvcc(rc));
-    else if (mvcc_txn_is_read_only(&t->req))
+    if (mvcc_txn_is_read_only(&t->req))
         read_only_txn(t);
     else
         rpc_propose(c, V3_TXN, c->request_bytes, answer_txn);

@@ -412,14 +412,30 @@ void v3lock_lock(struct rpc_call *c)
     rpc_reply(c, &r);
 }
 
+static bool given(struct rpc_call *c, bool is_there, const char *why)
+{
+    if (!is_there)
+        fail(c, why);
+    return is_there;
+}
+
+bool v3lock_check_unlock(struct rpc_call *c)
+{
+    const struct rpcpb_unlock_request *req = c->request;
+
+    return given(c, req->key.n > 0, v3error_text(V3_EMPTY_KEY));
+}
+
 void v3lock_unlock(struct rpc_call *c)
 {
     const struct rpcpb_unlock_request *req = c->request;
     struct rpcpb_unlock_response r = {0};
     struct v3_header h = {0};
-    const char *why =
-        req->key.n ? delete_key(c, req->key, &h) : v3error_text(V3_EMPTY_KEY);
+    const char *why;
 
+    if (!v3lock_check_unlock(c))
+        return;
+    why = delete_key(c, req->key, &h);
     if (why) {
         fail(c, why);
         return;
@@ -490,15 +506,24 @@ void v3lock_campaign(struct rpc_call *c)
     rpc_reply(c, &r);
 }
 
+bool v3lock_check_proclaim(struct rpc_call *c)
+{
+    const struct rpcpb_proclaim_request *req = c->request;
+
+    return given(c, req->leader, NO_LEADER_FIELD);
+}
+
 void v3lock_proclaim(struct rpc_call *c)
 {
     const struct rpcpb_proclaim_request *req = c->request;
     const struct rpcpb_leader_key *l = req->leader;
     struct rpcpb_proclaim_response r = {0};
     struct v3_header h;
-    const char *why = l ? proclaim(c, l->key, l->rev, l->lease, req->value, &h)
-                        : NO_LEADER_FIELD;
+    const char *why;
 
+    if (!v3lock_check_proclaim(c))
+        return;
+    why = proclaim(c, l->key, l->rev, l->lease, req->value, &h);
     if (why) {
         fail(c, why);
         return;
@@ -507,14 +532,24 @@ void v3lock_proclaim(struct rpc_call *c)
     rpc_reply(c, &r);
 }
 
+bool v3lock_check_resign(struct rpc_call *c)
+{
+    const struct rpcpb_resign_request *req = c->request;
+
+    return given(c, req->leader, NO_LEADER_FIELD);
+}
+
 void v3lock_resign(struct rpc_call *c)
 {
     const struct rpcpb_resign_request *req = c->request;
     const struct rpcpb_leader_key *l = req->leader;
     struct rpcpb_resign_response r = {0};
     struct v3_header h;
-    const char *why = l ? resign(c, l->key, l->rev, &h) : NO_LEADER_FIELD;
+    const char *why;
 
+    if (!v3lock_check_resign(c))
+        return;
+    why = resign(c, l->key, l->rev, &h);
     if (why) {
         fail(c, why);
         return;
@@ -601,6 +636,13 @@ static bool follow_leader(struct rpc_call *c, struct seen *seen,
     return going_on;
 }
 
+/* The same of one who is refused at once. */
+bool v3lock_check_observe(struct rpc_call *c)
+{
+    rpc_finish(c);
+    return false;
+}
+
 void v3lock_observe(struct rpc_call *c)
 {
     const struct rpcpb_leader_request *req = c->request;
@@ -612,10 +654,11 @@ void v3lock_observe(struct rpc_call *c)
 
     while (!why && !rpc_is_gone(c)) {
         struct v3_header h = {0};
-        struct mvcc_kv *kv;
+        struct mvcc_kv *kv = NULL;
 
-        why = get_one(c, &race, MVCC_ASCEND, 0, &kv, &h);
-        if (!why && !kv) {
+        if (get_one(c, &race, MVCC_ASCEND, 0, &kv, &h))
+            break; /* etcd's observer ends without a word about it */
+        if (!kv) {
             kv = next_put(seen, &race, h.revision + 1);
             if (kv)
                 h.revision = kv->mod_revision;

@@ -215,10 +215,16 @@ static void test_refusals(void)
          "malformed grpc-timeout"},
         {PUT,
          "token: bad",
-         {"\0\0\0\0\0", 5},
+         {"\0\0\0\0\3\12\1a", 8},
          200,
          16,
          "etcdserver: invalid auth token"},
+        {PUT,
+         "token: bad", /* what is wrong with the request comes first */
+         {"\0\0\0\0\0", 5},
+         200,
+         3,
+         "etcdserver: key is not provided"},
         {"/etcdserverpb.Auth/UserList",
          NULL,
          {"\0\0\0\0\0", 5},
@@ -283,6 +289,9 @@ static void test_deadline(void)
     CHECK(gc_wait(&c, k, SIZE_MAX, WAIT_MS));
     CHECK(k->status == GRPC_DEADLINE_EXCEEDED);
     CHECK_STR(buf_z(&k->text), "context deadline exceeded");
+    k = gc_call(&c, PUT, "grpc-timeout: 0S");
+    CHECK(gc_wait(&c, k, SIZE_MAX, WAIT_MS));
+    CHECK(k->status == GRPC_DEADLINE_EXCEEDED);
     k = gc_call(&c, PUT, "grpc-timeout: 10S");
     gc_send_message(&c, k, &rpcpb_put_request_desc, &r, true);
     CHECK(gc_wait(&c, k, SIZE_MAX, WAIT_MS) && k->status == 0);
