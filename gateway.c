@@ -126,6 +126,19 @@ static void socket_write(struct call *k, struct str bytes);
 static void socket_end(struct call *k, int code, const char *why);
 static void socket_read(struct call *k);
 
+/* All that there is; body is released. */
+static void send_error_body(struct call *k, int code, struct buf *body)
+{
+    if (k->socket) {
+        socket_write(k, buf_str(body));
+    } else {
+        http_set_header_text(k->x, "Content-Type", STR("application/json"));
+        http_set_status(k->x, http_status_of(code));
+        http_send(k->x, body->data, body->len);
+    }
+    buf_release(body);
+}
+
 static void send_error(struct call *k, int code, const char *text)
 {
     struct buf b = {0};
@@ -135,14 +148,18 @@ static void send_error(struct call *k, int code, const char *text)
     buf_adds(&b, ",\"message\":");
     json_add_string(&b, str_of(text));
     buf_printf(&b, ",\"code\":%d}", code);
-    if (k->socket) {
-        socket_write(k, buf_str(&b));
-    } else {
-        http_set_header_text(k->x, "Content-Type", STR("application/json"));
-        http_set_status(k->x, http_status_of(code));
-        http_send(k->x, b.data, b.len);
-    }
-    buf_release(&b);
+    send_error_body(k, code, &b);
+}
+
+/* What a stream ends with, even if nothing came before. */
+static void add_stream_error(struct buf *b, int code, const char *text)
+{
+    int status = http_status_of(code);
+
+    buf_printf(b, "{\"error\":{\"grpc_code\":%d,\"http_code\":%d,\"message\":",
+               code, status);
+    json_add_string(b, str_of(text));
+    buf_printf(b, ",\"http_status\":\"%s\"}}", http_status_text(status));
 }
 
 static void set_headers(struct http_exchange *x)
@@ -162,16 +179,12 @@ static void send_message(struct call *k, const void *response)
     buf_release(&b);
 }
 
-/* The last line of a stream that had others before. */
+/* The end of a stream that had lines before. */
 static void write_error_line(struct call *k, int code, const char *text)
 {
-    int status = http_status_of(code);
     struct buf b = {0};
 
-    buf_printf(&b, "{\"error\":{\"grpc_code\":%d,\"http_code\":%d,\"message\":",
-               code, status);
-    json_add_string(&b, str_of(text));
-    buf_printf(&b, ",\"http_status\":\"%s\"}}\n", http_status_text(status));
+    add_stream_error(&b, code, text);
     if (k->socket)
         socket_write(k, buf_str(&b));
     else
@@ -564,6 +577,8 @@ static void begin_empty(struct call *k)
 /* What a call came to is known: the last that the client hears. */
 static void say_end(struct call *k)
 {
+    struct buf b = {0};
+
     if (k->code == GRPC_OK && !k->begun && !k->rpc.method->streams &&
         !k->socket) {
         set_headers(k->x);
@@ -573,12 +588,16 @@ static void say_end(struct call *k)
     write_pending(k);
     if (rpc_is_gone(&k->rpc))
         return;
-    if (k->code != GRPC_OK && k->begun)
-        write_error_line(k, k->code, k->text);
-    else if (k->code != GRPC_OK)
-        send_error(k, k->code, k->text);
-    else if (!k->begun)
+    if (k->code == GRPC_OK && !k->begun) {
         begin_empty(k);
+    } else if (k->code != GRPC_OK && k->begun) {
+        write_error_line(k, k->code, k->text);
+    } else if (k->code != GRPC_OK && k->rpc.method->streams) {
+        add_stream_error(&b, k->code, k->text);
+        send_error_body(k, k->code, &b);
+    } else if (k->code != GRPC_OK) {
+        send_error(k, k->code, k->text);
+    }
 }
 
 /* One round: what the handler has, then what the client and the clock say. */

@@ -327,6 +327,24 @@ static void test_watch_ends(void)
     CHECK(await_watchers(0));
 }
 
+/* A stream that is refused ends as others do, with nothing before. */
+static void test_stream_refused(void)
+{
+    struct buf b;
+
+    __atomic_store_n(&fake.leaderless, true, __ATOMIC_RELEASE);
+    b = talk("/v3/watch", "Grpc-Metadata-Hasleader: true\r\n", "{}");
+    check_has(&b, "503 Service Unavailable");
+    check_has(&b, "\r\n\r\n{\"error\":{\"grpc_code\":14,\"http_code\":503,"
+                  "\"message\":\"etcdserver: no leader\",\"http_status\":"
+                  "\"Service Unavailable\"}}");
+    buf_release(&b);
+    b = talk("/v3/kv/range", "Grpc-Metadata-Hasleader: true\r\n", "{}");
+    check_has(&b, "{\"error\":\"etcdserver: no leader\"");
+    buf_release(&b);
+    __atomic_store_n(&fake.leaderless, false, __ATOMIC_RELEASE);
+}
+
 /* The client's side ends with its body, or with what is no message in it. */
 static void test_client_stream(void)
 {
@@ -686,6 +704,7 @@ int main(void)
     test_large();
     test_watch();
     test_watch_ends();
+    test_stream_refused();
     test_client_stream();
     test_wait_ends();
     test_handshake();
