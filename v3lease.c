@@ -216,6 +216,8 @@ static void confirmed(struct v3_read *read)
     int64_t id = r->id, ttl;
 
     free(r);
+    if (e == V3_TIMEOUT && !rpc_has_leader(c->server))
+        e = V3_NO_LEADER; /* whom it waited for */
     if (e)
         settle(c, 1, false, e);
     else if (v3_lease_renew_local(c->server, id, &ttl))
