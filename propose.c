@@ -491,8 +491,8 @@ void v2_result_release(struct v2_result *r)
 static void raft_internal_error(struct v2_result *out, int code)
 {
     *out = (struct v2_result){.code = STORE_RAFT_INTERNAL};
-    out->error.code = STORE_RAFT_INTERNAL;
-    out->error.cause = xstrdup(server_error_text(code));
+    store_error_set(&out->error, STORE_RAFT_INTERNAL,
+                    str_of(server_error_text(code)));
 }
 
 static struct blob *encode_v2(const struct v2_request *r)

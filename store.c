@@ -112,6 +112,12 @@ int store_error_status(int code)
     return find_error(code)->status;
 }
 
+void store_error_set(struct store_error *e, int code, struct str cause)
+{
+    *e = (struct store_error){
+        .code = code, .cause = xstrndup(cause.p, cause.n), .cause_n = cause.n};
+}
+
 void store_error_release(struct store_error *e)
 {
     free(e->cause);
@@ -125,9 +131,9 @@ void store_error_json(struct buf *b, const struct store_error *e)
     buf_add_u64(b, (uint64_t)e->code);
     json_add_key(b, "message");
     json_add_string(b, str_of(store_error_message(e->code)));
-    if (e->cause && *e->cause) {
+    if (e->cause_n > 0) {
         json_add_key(b, "cause");
-        json_add_string(b, str_of(e->cause));
+        json_add_string(b, (struct str){e->cause, e->cause_n});
     }
     json_add_key(b, "index");
     buf_add_u64(b, e->index);
@@ -135,24 +141,22 @@ void store_error_json(struct buf *b, const struct store_error *e)
 }
 
 static int fail(const struct store *s, struct store_error *err, int code,
-                char *cause)
+                struct str cause)
 {
-    *err = (struct store_error){
-        .code = code, .cause = cause, .index = s->state.index};
+    store_error_set(err, code, cause);
+    err->index = s->state.index;
     return code;
 }
 
 static int fail_path(const struct store *s, struct store_error *err, int code,
                      struct str path)
 {
-    struct str shown = event_cut_path(path);
-
-    return fail(s, err, code, xstrndup(shown.p, shown.n));
+    return fail(s, err, code, event_cut_path(path));
 }
 
 static int fail_root(const struct store *s, struct store_error *err)
 {
-    return fail(s, err, STORE_ROOT_RONLY, xstrdup("/"));
+    return fail(s, err, STORE_ROOT_RONLY, STR("/"));
 }
 
 /* --- Paths. -------------------------------------------------------------- */
@@ -745,7 +749,9 @@ static int compare(const struct store *s, const struct trie_node *n,
     if (!index_ok)
         buf_printf(&cause, "[%" PRIu64 " != %" PRIu64 "]", index,
                    trie_modified(n));
-    return fail(s, err, STORE_TEST_FAILED, buf_steal(&cause));
+    fail(s, err, STORE_TEST_FAILED, buf_str(&cause));
+    buf_release(&cause);
+    return STORE_TEST_FAILED;
 }
 
 /* The file at path, which must compare. */
@@ -910,7 +916,7 @@ static int apply(struct store *s, const struct v2_request *r, struct str path,
         store_expire(s, r->time);
         return 0;
     }
-    return fail(s, err, STORE_INVALID_FIELD, xstrdup("unknown method"));
+    return fail(s, err, STORE_INVALID_FIELD, STR("unknown method"));
 }
 
 bool store_key_fits(struct str path)
@@ -977,15 +983,18 @@ int store_watch(struct store *s, struct str path, bool recursive, bool stream,
 {
     const struct event_history *h = &s->state.history;
     struct store_event *e;
+    char cause[100];
 
     s->watch_requests++;
     if (since == 0)
         since = s->state.index + 1;
-    if (since < h->start_index)
-        return fail(s, err, STORE_EVENT_INDEX_CLEARED,
-                    xasprintf("the requested history has been cleared "
-                              "[%" PRIu64 "/%" PRIu64 "]",
-                              h->start_index, since));
+    if (since < h->start_index) {
+        snprintf(cause, sizeof(cause),
+                 "the requested history has been cleared [%" PRIu64 "/%" PRIu64
+                 "]",
+                 h->start_index, since);
+        return fail(s, err, STORE_EVENT_INDEX_CLEARED, str_of(cause));
+    }
     *out = NULL;
     e = event_history_scan(h, path, recursive, since);
     if (e)

@@ -61,9 +61,12 @@ enum {
 struct store_error {
     int code;
     char *cause;    /* owned; NULL or "" when there is none */
+    size_t cause_n; /* its length: keys and values may hold NUL */
     uint64_t index; /* store index when it happened */
 };
 
+/* With index 0; what *e was is not released. */
+void store_error_set(struct store_error *e, int code, struct str cause);
 void store_error_release(struct store_error *e);
 const char *store_error_message(int code); /* "Key not found" */
 int store_error_status(int code);          /* HTTP status, 404 and so on */

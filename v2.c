@@ -163,7 +163,7 @@ static void reply_json(struct http_exchange *x, int status, const struct buf *b)
 
 static int fail(struct store_error *e, int code, const char *cause)
 {
-    *e = (struct store_error){.code = code, .cause = xstrdup(cause)};
+    store_error_set(e, code, str_of(cause));
     return code;
 }
 

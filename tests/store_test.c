@@ -327,6 +327,30 @@ static void count_visit(void *arg, struct str name, bool dir,
     buf_addc(b, ' ');
 }
 
+/* Keys and values are bytes: a NUL ends none of them, nor what names them. */
+static void test_nul(void)
+{
+    struct v2_request r = {
+        .method = STR("PUT"), .path = STR("/1/a\0b"), .val = STR("x\0y")};
+    struct store *s = store_new();
+    struct store_event *e = NULL;
+    struct store_error err = {0};
+    int rc = store_get(s, r.path, 0, &e, &err);
+
+    CHECK_STR(finish(rc, e, &err, T0),
+              "{\"errorCode\":100,\"message\":\"Key not found\","
+              "\"cause\":\"/a\\u0000b\",\"index\":0}");
+    CHECK_STR(apply(s, r, T0),
+              "{\"action\":\"set\",\"node\":{\"key\":\"/a\\u0000b\","
+              "\"value\":\"x\\u0000y\",\"modifiedIndex\":1,"
+              "\"createdIndex\":1}}");
+    r.prev_value = STR("x\0z");
+    CHECK_STR(apply(s, r, T0),
+              "{\"errorCode\":101,\"message\":\"Compare failed\",\"cause\":"
+              "\"[x\\u0000z != x\\u0000y]\",\"index\":1}");
+    store_free(s);
+}
+
 /* An error says no more than it knows. */
 static void test_error_without_cause(void)
 {
@@ -339,7 +363,8 @@ static void test_error_without_cause(void)
     store_error_json(&b, &e);
     CHECK_STR(buf_z(&b), want);
     buf_clear(&b);
-    e.cause = xstrdup("");
+    store_error_set(&e, STORE_WATCHER_CLEARED, STR(""));
+    e.index = 3;
     store_error_json(&b, &e);
     CHECK_STR(buf_z(&b), want);
     CHECK(store_error_status(12345) == 400);
@@ -1828,6 +1853,7 @@ int main(void)
     test_answers();
     test_errors();
     test_statistics();
+    test_nul();
     test_error_without_cause();
     test_log_of_etcd();
     test_looking();
