@@ -835,8 +835,8 @@ static bool read_level(struct http_exchange *x, struct json **j,
     bool ok;
 
     ok = http_read_body(x, &body, LOG_BODY_MAX, &why) == 0 &&
-         json_parse(body.data, body.len, j, NULL) == 0 &&
-         (*j)->type == JSON_OBJECT;
+         json_parse(body.data, json_first(body.data, body.len), j, NULL) == 0 &&
+         ((*j)->type == JSON_OBJECT || (*j)->type == JSON_NULL);
     buf_release(&body);
     if (!ok)
         return false;

@@ -146,7 +146,8 @@ static int fail_end(struct json_reader *r)
     return err_set(r->e, JSON_EINVAL, "unexpected end of JSON input");
 }
 
-/* The byte at r->at does not fit; it is printed as Go's quoteChar does. */
+/* The byte at r->at does not fit; it is printed as Go's quoteChar does. At the
+ * end of the input Go tries a blank, which fits where a token may end. */
 static int fail_char(struct json_reader *r, const char *context)
 {
     static const char named[] = "\a\b\f\n\r\t\v\\'", letters[] = "abfnrtv\\'";
@@ -171,6 +172,14 @@ static int fail_char(struct json_reader *r, const char *context)
                  0x80 | (c & 0x3f));
     return err_set(r->e, JSON_EINVAL, "invalid character '%s' %s", quoted,
                    context);
+}
+
+/* The same inside of a token, where a blank does not fit either. */
+static int fail_inside(struct json_reader *r, const char *context)
+{
+    if (r->at < r->n)
+        return fail_char(r, context);
+    return err_set(r->e, JSON_EINVAL, "invalid character ' ' %s", context);
 }
 
 static bool at_char(const struct json_reader *r, char c)
@@ -291,7 +300,7 @@ static int read_literal(struct json_reader *r, const char *word, int token)
             continue;
         snprintf(context, sizeof(context), "in literal %s (expecting '%c')",
                  word, word[i]);
-        return fail_char(r, context);
+        return fail_inside(r, context);
     }
     return token;
 }
@@ -299,7 +308,7 @@ static int read_literal(struct json_reader *r, const char *word, int token)
 static int read_digits(struct json_reader *r, const char *context)
 {
     if (!at_digit(r))
-        return fail_char(r, context);
+        return fail_inside(r, context);
     while (at_digit(r))
         r->at++;
     return 0;
@@ -405,7 +414,7 @@ static int fail_hex(struct json_reader *r)
     while (r->at < r->n && r->p[r->at] &&
            strchr("0123456789abcdefABCDEF", r->p[r->at]))
         r->at++;
-    return fail_char(r, "in \\u hexadecimal character escape");
+    return fail_inside(r, "in \\u hexadecimal character escape");
 }
 
 /* After \u: one code unit, or two that make a surrogate pair (RFC 8259, 7). */
@@ -440,16 +449,14 @@ static int read_escape(struct json_reader *r)
     uint8_t c;
 
     r->at++; /* the backslash */
-    if (r->at == r->n)
-        return fail_end(r);
-    c = r->p[r->at];
+    c = r->at < r->n ? r->p[r->at] : 0;
     if (c == 'u') {
         r->at++;
         return read_unicode(r);
     }
     at = c ? strchr(from, c) : NULL;
     if (!at)
-        return fail_char(r, "in string escape code");
+        return fail_inside(r, "in string escape code");
     r->at++;
     buf_addc(&r->text, to[at - from]);
     return 0;
@@ -643,6 +650,17 @@ int json_parse(const void *p, size_t n, struct json **out, struct err *e)
     }
     *out = &d->root;
     return 0;
+}
+
+size_t json_first(const void *p, size_t n)
+{
+    struct json_reader r;
+
+    json_reader_init(&r, p, n, JSON_DEPTH_MAX, NULL);
+    if (json_skip(&r) == 0)
+        n = r.at;
+    json_reader_release(&r);
+    return n;
 }
 
 void json_free(struct json *j)

@@ -38,6 +38,9 @@ struct json {
  * U+FFFD, as in Go. Of two members with one name the last counts.
  */
 int json_parse(const void *p, size_t n, struct json **out, struct err *e);
+/* Where the first value ends, which is all that Go's stream decoder looks at
+ * for one; n if there is none. */
+size_t json_first(const void *p, size_t n);
 void json_free(struct json *j); /* the root of a tree; NULL is fine */
 
 /* Member by exact name; then, as Go does, ignoring case. NULL if absent. */

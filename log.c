@@ -111,7 +111,9 @@ bool log_parse_level(struct str name, enum log_level *out)
         {"TRACE", LOG_DEBUG}, {"WARNING", LOG_WARN}, {"PANIC", LOG_CRIT},
         {"FATAL", LOG_CRIT},  {"dpanic", LOG_CRIT},  {"D", LOG_DEBUG},
         {"T", LOG_DEBUG},     {"I", LOG_INFO},       {"N", LOG_NOTICE},
-        {"W", LOG_WARN},      {"E", LOG_ERROR},      {"C", LOG_CRIT}};
+        {"W", LOG_WARN},      {"E", LOG_ERROR},      {"C", LOG_CRIT},
+        {"5", LOG_DEBUG},     {"4", LOG_DEBUG},      {"3", LOG_INFO},
+        {"2", LOG_NOTICE},    {"1", LOG_WARN},       {"0", LOG_ERROR}};
 
     for (size_t i = 0; i < ARRAY_LEN(levels); i++)
         if (str_caseeqz(name, levels[i].name)) {

@@ -264,7 +264,7 @@ static bool user_parse(struct user *u, struct str text)
 {
     *u = (struct user){0};
     if (json_parse(text.p, text.n, &u->json, NULL) < 0 ||
-        u->json->type != JSON_OBJECT)
+        (u->json->type != JSON_OBJECT && u->json->type != JSON_NULL))
         return false;
     return text_field(u->json, "user", &u->name) &&
            text_field(u->json, "password", &u->password) &&
@@ -277,7 +277,7 @@ static bool role_parse(struct role *r, struct str text)
 {
     *r = (struct role){0};
     if (json_parse(text.p, text.n, &r->json, NULL) < 0 ||
-        r->json->type != JSON_OBJECT)
+        (r->json->type != JSON_OBJECT && r->json->type != JSON_NULL))
         return false;
     return text_field(r->json, "role", &r->name) &&
            rights_field(r->json, "permissions", &r->permissions) &&
@@ -1293,7 +1293,8 @@ static void serve_put(const struct context *c, const struct collection *k,
     if (http_read_body(c->x, &body, BODY_MAX, &why) < 0)
         v2_message(c->x, 400, "Invalid JSON in request body.");
     else
-        k->put(c, name, buf_str(&body));
+        k->put(c, name,
+               (struct str){buf_z(&body), json_first(body.data, body.len)});
     if (body.len)
         explicit_bzero(body.data, body.len); /* it may hold a password */
     buf_release(&body);

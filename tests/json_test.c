@@ -107,12 +107,14 @@ static void test_errors(void)
         {"{", "unexpected end of JSON input"},
         {"[1", "unexpected end of JSON input"},
         {"\"abc", "unexpected end of JSON input"},
-        {"\"abc\\", "unexpected end of JSON input"},
-        {"\"\\u12", "unexpected end of JSON input"},
-        {"tru", "unexpected end of JSON input"},
-        {"-", "unexpected end of JSON input"},
-        {"1.", "unexpected end of JSON input"},
-        {"1e", "unexpected end of JSON input"},
+        {"\"abc\\", "invalid character ' ' in string escape code"},
+        {"\"\\u12", "invalid character ' ' in \\u hexadecimal character "
+                    "escape"},
+        {"tru", "invalid character ' ' in literal true (expecting 'e')"},
+        {"-", "invalid character ' ' in numeric literal"},
+        {"1.", "invalid character ' ' after decimal point in numeric literal"},
+        {"1e", "invalid character ' ' in exponent of numeric literal"},
+        {"[-0", "unexpected end of JSON input"},
         {"{\"a\"", "unexpected end of JSON input"},
         {"nonsense", "invalid character 'o' in literal null (expecting 'u')"},
         {"x", "invalid character 'x' looking for beginning of value"},
@@ -413,10 +415,24 @@ static void test_vectors(void)
     free(path);
 }
 
+static void test_first(void)
+{
+    static const struct {
+        const char *text;
+        size_t n;
+    } cases[] = {
+        {"{\"a\":[1]} x", 9}, {" null{", 5}, {"{}", 2}, {"", 0}, {"{\"a\"]", 5},
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++)
+        CHECK(json_first(cases[i].text, strlen(cases[i].text)) == cases[i].n);
+}
+
 int main(void)
 {
     test_round_trip();
     test_errors();
+    test_first();
     test_access();
     test_large();
     test_depth();

@@ -248,7 +248,7 @@ KEYS = ["a", "aa", "ab", "b", "c", "d", "foo/1", "foo/2", "z", "\u00e9", "\xff"]
 VALUES = ["", "1", "2", "one", "x" * 300, "<&>\u2028\"\\"]
 USERS, ROLES = ["root", "alice", "bob", "nobody"], ["root", "r1", "r2", "r3"]
 V2_KEYS = ["a", "b", "dir", "dir/a", "dir/b", "dir/sub", "dir/sub/c", "_hidden", "dir/_h", "queue", "a/b", "\u00e9 x",
-           ""]
+           "n\0l", ""]
 
 
 def b64(text):
@@ -581,7 +581,8 @@ class Generator:
                 role=role, **{self.rng.choice(["permissions", "grant", "revoke"]): permissions})), headers),
             lambda: Request(self.rng.choice(["GET", "GET", "DELETE"]), "/v2/auth/roles/" + role, None, headers),
             lambda: Request("PUT", "/v2/auth/enable", None, headers),
-            lambda: Request("PUT", "/v2/auth/users/" + user, self.rng.choice(["", "{", "[]", "nonsense"]), headers),
+            lambda: Request("PUT", "/v2/auth/users/" + user, self.rng.choice(
+                ["", "{", "[]", "nonsense", "null", '{"user":"%s"} and more' % user]), headers),
         ])()
 
     def v2_rest(self):
@@ -591,7 +592,7 @@ class Generator:
             lambda: Request("GET", self.rng.choice(["/v2/members", "/v2/machines", "/v2/members/leader", "/version",
                                                     "/health", "/v2/nothing", "/v2/members/"])),
             lambda: Request("POST", "/v2/members", self.rng.choice(
-                ["", "{", '{"peerURLs":[]}', '{"peerURLs":["nonsense"]}', '{"peerURLs":["@PEER"]}']), json_type),
+                ["", "{", "tru", '{"peerURLs":[]}', '{"peerURLs":["nonsense"]}', '{"peerURLs":["@PEER"]}']), json_type),
             lambda: Request("DELETE", "/v2/members/" + self.rng.choice(["5", "zz", ""])),
             lambda: Request("PUT", "/v2/members/5", '{"peerURLs":["http://127.0.0.1:1"]}', json_type),
             lambda: Request(self.rng.choice(["PATCH", "OPTIONS", "DELETE", "PUT"]), self.rng.choice(
