@@ -706,7 +706,7 @@ static void serve_keys(struct server *s, struct http_exchange *x)
 
     if (e.code)
         v2_error(x, &e);
-    else if (q.p.r.wait)
+    else if (q.p.r.wait && !q.p.r.quorum) /* with it etcd does not wait */
         watch_key(s, x, &q.p.r);
     else
         serve_key(s, x, &q, began_ns);

@@ -603,6 +603,7 @@ class Generator:
         path = "/v2/keys/" + self.rng.choice(["a", "b", "dir", "dir/a", "dir/sub", ""])
         query = "wait=" + ("true" if not self.chance(5) else "x")
         query += self.rng.choice(["", "&recursive=true"]) + self.rng.choice(["", "", "&stream=true"])
+        query += "&quorum=true&sorted=true" if self.chance(10) else ""
         if self.chance(50):
             query += f"&waitIndex={self.rng.randint(max(0, self.index - 60), self.index + 1)}"
         headers = self.v2_credentials()
