@@ -117,6 +117,8 @@ static const struct {
                     13, NS_PER_S},
     [H_HTTP_QGET] = {HTTP_SECONDS, "method=\"QGET\"", HTTP_SECONDS_HELP, 500000,
                      13, NS_PER_S},
+    [H_HTTP_HEAD] = {HTTP_SECONDS, "method=\"HEAD\"", HTTP_SECONDS_HELP, 500000,
+                     13, NS_PER_S},
     [H_HTTP_PUT] = {HTTP_SECONDS, "method=\"PUT\"", HTTP_SECONDS_HELP, 500000,
                     13, NS_PER_S},
     [H_HTTP_POST] = {HTTP_SECONDS, "method=\"POST\"", HTTP_SECONDS_HELP, 500000,
@@ -126,8 +128,8 @@ static const struct {
 };
 
 static const char *const method_names[MM_N] = {
-    [MM_GET] = "GET",   [MM_QGET] = "QGET",     [MM_PUT] = "PUT",
-    [MM_POST] = "POST", [MM_DELETE] = "DELETE",
+    [MM_GET] = "GET", [MM_QGET] = "QGET", [MM_HEAD] = "HEAD",
+    [MM_PUT] = "PUT", [MM_POST] = "POST", [MM_DELETE] = "DELETE",
 };
 
 /* The statuses that v2 errors have; the last stands for any other. */

@@ -38,6 +38,7 @@ enum metric_histogram {
     H_SNAP_FSYNC,
     H_HTTP_GET, /* etcd_http_successful_duration_seconds{method} */
     H_HTTP_QGET,
+    H_HTTP_HEAD,
     H_HTTP_PUT,
     H_HTTP_POST,
     H_HTTP_DELETE,
@@ -49,7 +50,15 @@ uint64_t metric_get(enum metric m);
 void metric_observe_ns(enum metric_histogram h, int64_t ns);
 
 /* v2 requests: etcd_http_received_total{method}, etcd_http_failed_total. */
-enum metric_method { MM_GET, MM_QGET, MM_PUT, MM_POST, MM_DELETE, MM_N };
+enum metric_method {
+    MM_GET,
+    MM_QGET,
+    MM_HEAD,
+    MM_PUT,
+    MM_POST,
+    MM_DELETE,
+    MM_N
+};
 void metric_http_received(enum metric_method m);
 void metric_http_failed(enum metric_method m, int status);
 

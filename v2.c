@@ -603,7 +603,9 @@ static enum metric_method metric_method_of(const struct v2_request *r)
         return MM_POST;
     if (str_eqz(r->method, "DELETE"))
         return MM_DELETE;
-    return r->quorum && str_eqz(r->method, "GET") ? MM_QGET : MM_GET;
+    if (str_eqz(r->method, "HEAD"))
+        return MM_HEAD;
+    return r->quorum ? MM_QGET : MM_GET;
 }
 
 /* Whom to answer, and how. */
@@ -676,7 +678,7 @@ static void serve_key(struct server *s, struct http_exchange *x,
     struct v2_result out;
 
     metric_http_received(a.method);
-    if (a.method != MM_GET && a.method != MM_QGET) {
+    if (a.method >= MM_PUT) {
         serve_write(s, r, &a);
         return;
     }

@@ -161,6 +161,7 @@ static void test_counting(void)
     metric_observe_ns(H_WAL_FSYNC, -5);
     metric_observe_ns(H_HTTP_PUT, 400000);
     metric_http_received(MM_QGET);
+    metric_http_received(MM_HEAD);
     metric_http_failed(MM_PUT, 412);
     metric_http_failed(MM_PUT, 412);
     metric_http_failed(MM_PUT, 599); /* no such row: the last one */
@@ -179,6 +180,7 @@ static void test_counting(void)
     CHECK(has(text, "_successful_duration_seconds_bucket{method=\"PUT\","
                     "le=\"0.0005\"} 1\n"));
     CHECK(has(text, "\netcd_http_received_total{method=\"QGET\"} 1\n"));
+    CHECK(has(text, "\netcd_http_received_total{method=\"HEAD\"} 1\n"));
     CHECK(has(text, "{code=\"412\",method=\"PUT\"} 2\n"));
     CHECK(has(text, "{code=\"500\",method=\"PUT\"} 1\n"));
     CHECK(has(text, "\nprocess_open_fds "));
