@@ -112,13 +112,23 @@ static void add_quoted(struct buf *b, struct str s)
     buf_addc(b, '"');
 }
 
+/* As in etcd: scripts pass what they may have nothing for. */
+static bool empty_is_unset(const struct flag *f)
+{
+    return f->type == FLAG_URLS ||
+           str_has_prefix(str_of(f->name), "auto-compaction-");
+}
+
 /* Keep text for row i, if it is a value of its type; else say why not. */
 static const char *set(struct loader *l, size_t i, const char *text,
                        enum source from, struct err *e)
 {
     struct setting *s = &l->settings[i];
-    const char *wrong = flag_check(&flags[i], text, e);
+    const char *wrong;
 
+    if (!*text && empty_is_unset(&flags[i]))
+        return NULL;
+    wrong = flag_check(&flags[i], text, e);
     if (wrong)
         return wrong;
     free(s->text);
@@ -585,8 +595,38 @@ static void report_unknown(const struct json *object, const char *section)
     }
 }
 
+static bool is_section(struct str name)
+{
+    for (size_t i = 0; i < n_flags; i++) {
+        struct str rest = str_of(flags[i].yaml ? flags[i].yaml : ""), top;
+
+        if (str_cut(&rest, '/', &top) && str_eq(top, name))
+            return true;
+    }
+    return false;
+}
+
+/* A section that is none, such as a text, must not pass for an empty one: TLS
+ * would be off. */
+static int check_sections(const struct json *root, struct err *e)
+{
+    for (const struct json *j = root->first; j; j = j->next)
+        if (j->type != JSON_OBJECT && j->type != JSON_NULL &&
+            is_section(j->name))
+            return err_set(e, -1,
+                           "error unmarshaling JSON: while decoding JSON: "
+                           "json: cannot unmarshal %s into Go struct field "
+                           "configYAML.%.*s of type embed.securityConfig",
+                           json_kinds[j->type], STR_FMT(j->name));
+    return 0;
+}
+
 static enum step use_file(struct loader *l, const struct json *root)
 {
+    struct err why;
+
+    if (check_sections(root, &why) < 0)
+        return verify_failed(why.msg);
     for (size_t i = 0; i < n_flags; i++) {
         const struct flag *f = &flags[i];
         const struct json *j = file_value(root, f->yaml ? f->yaml : f->name);

@@ -332,6 +332,10 @@ static const struct test rules[] = {
      "compaction=periodic:5m"},
     {"--auto-compaction-mode revision --auto-compaction-retention 5m", NULL,
      NULL, 1, "error parsing CompactionRetention: \"5m\""},
+    {"--auto-compaction-mode= --auto-compaction-retention=", NULL, NULL, RUN,
+     "compaction=periodic:0"},
+    {"--listen-peer-urls= --listen-client-urls=", NULL, NULL, RUN,
+     "ac=http://localhost:2379 "},
     {"--auth-token x", NULL, NULL, 1, VERIFY("auth: invalid auth options")},
     {"--bcrypt-cost 99", NULL, NULL, RUN, "bcrypt=10"},
     {"--metrics extensive", NULL, NULL, RUN, "metrics=1"},
@@ -515,6 +519,12 @@ static const struct test files[] = {
     {"--config-file @", NULL, "name: [a\n", 1,
      VERIFY("error converting YAML to JSON: yaml: line 1: did not find "
             "expected ',' or ']'")},
+    {"--config-file @", NULL, "client-transport-security: x\n", 1,
+     VERIFY("error unmarshaling JSON: while decoding JSON: json: cannot "
+            "unmarshal string into Go struct field "
+            "configYAML.client-transport-security of type "
+            "embed.securityConfig")},
+    {"--config-file @", NULL, "client-transport-security:\n", RUN, "RUN"},
     {"--config-file @", NULL, "heartbeat-interval: x\n", 1,
      VERIFY("error unmarshaling JSON: while decoding JSON: json: cannot "
             "unmarshal string into Go struct field "
