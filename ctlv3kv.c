@@ -81,14 +81,11 @@ static int read_sorting(struct ctl *c, struct rpcpb_range_request *r)
 
     if (rc == 0)
         rc = read_target(ctl_string(c, "sort-by", ""), &r->sort_target);
-    /* As clientv3: keys come in their order anyway, and any other target
-     * without an order means ascending. */
+    /* As clientv3: keys come in their order anyway. Any other target without
+     * an order is left to the server, which then counts out --limit first. */
     if (rc == 0 && r->sort_target == RPCPB_TARGET_KEY &&
         r->sort_order == RPCPB_SORT_ASCEND)
         r->sort_order = RPCPB_SORT_NONE;
-    if (rc == 0 && r->sort_target != RPCPB_TARGET_KEY &&
-        r->sort_order == RPCPB_SORT_NONE)
-        r->sort_order = RPCPB_SORT_ASCEND;
     return rc;
 }
 
