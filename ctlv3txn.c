@@ -19,37 +19,38 @@ static bool read_line(struct buf *line)
     return ch != EOF;
 }
 
-/* The next line of a section: 1, or 0 at the section's end; else the negated
- * exit code. */
-static int next_line(struct buf *line)
+/* The next line of a section, without the blanks around it: 1, or 0 at the
+ * section's end; else the negated exit code. */
+static int next_line(struct buf *in, struct str *line)
 {
-    if (!read_line(line))
+    if (!read_line(in))
         return -ctlv3_fail(CTLV3_INVALID_INPUT, "EOF");
-    while (line->len > 0 && line->data[line->len - 1] == '\r')
-        line->len--;
-    return line->len > 0;
+    *line = str_trim(buf_str(in));
+    while (line->n > 0 && line->p[line->n - 1] == '\r')
+        *line = str_trim((struct str){line->p, line->n - 1});
+    return line->n > 0;
 }
 
 static int read_compares(struct ctl *c, struct rpcpb_txn_request *r)
 {
-    struct buf line = {0};
+    struct buf in = {0};
+    struct str line;
     struct err e;
     int rc;
 
-    while ((rc = next_line(&line)) > 0 && r->compare.n < OPS_MAX) {
+    while ((rc = next_line(&in, &line)) > 0 && r->compare.n < OPS_MAX) {
         size_t n = r->compare.n, size = sizeof(*r->compare.items);
 
         r->compare.items = arena_grow(&c->v3->arena, r->compare.items, n * size,
                                       (n + 1) * size);
-        rc = ctlv3_parse_compare(&c->v3->arena, buf_str(&line),
-                                 &r->compare.items[n], &e);
+        rc = ctlv3_parse_compare(&c->v3->arena, line, &r->compare.items[n], &e);
         if (rc != 0) {
             rc = -ctlv3_fail(CTLV3_INVALID_INPUT, "%s", e.msg);
             break;
         }
         r->compare.n++;
     }
-    buf_release(&line);
+    buf_release(&in);
     return rc < 0 ? -rc : 0;
 }
 
@@ -110,7 +111,10 @@ static int read_request(struct ctl *c, struct str line,
     int rc = -1;
 
     ctlv3_split(&w, line);
-    for (size_t i = 0; w.n > 0 && i < ARRAY_LEN(verbs); i++) {
+    if (w.n < 2) /* in etcdctl's words, though it is no compare */
+        rc = ctlv3_fail(CTLV3_INVALID_INPUT,
+                        "invalid txn compare request: %.*s", STR_FMT(line));
+    for (size_t i = 0; rc < 0 && i < ARRAY_LEN(verbs); i++) {
         struct ctlv3_words rest = {w.words + 1, w.n - 1};
         struct ctl sub;
         char *why;
@@ -134,19 +138,20 @@ static int read_request(struct ctl *c, struct str line,
 static int read_requests(struct ctl *c, struct rpcpb_request_op **items,
                          size_t *n)
 {
-    struct buf line = {0};
+    struct buf in = {0};
+    struct str line;
     int rc;
 
-    while ((rc = next_line(&line)) > 0 && *n < OPS_MAX) {
+    while ((rc = next_line(&in, &line)) > 0 && *n < OPS_MAX) {
         size_t size = sizeof(**items);
 
         *items = arena_grow(&c->v3->arena, *items, *n * size, (*n + 1) * size);
-        rc = -read_request(c, buf_str(&line), &(*items)[*n]);
+        rc = -read_request(c, line, &(*items)[*n]);
         if (rc < 0)
             break;
         (*n)++;
     }
-    buf_release(&line);
+    buf_release(&in);
     return rc < 0 ? -rc : 0;
 }
 

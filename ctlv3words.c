@@ -281,8 +281,11 @@ static bool take_parts(struct str line, struct parts *p)
 {
     struct str s = line;
 
-    if (!str_cut(&s, '(', &p->target) || !take_quoted(&s, &p->key) ||
-        s.n == 0 || s.p[0] != ')')
+    if (!str_cut(&s, '(', &p->target))
+        return false;
+    s = take_blanks(s);
+    if (!take_quoted(&s, &p->key) || s.n < 2 || s.p[0] != ')' ||
+        !is_blank(s.p[1]))
         return false;
     s = take_blanks((struct str){s.p + 1, s.n - 1});
     for (p->op = (struct str){s.p, 0}; p->op.n < s.n; p->op.n++) {
