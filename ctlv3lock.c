@@ -10,6 +10,7 @@
 
 #include "sys.h"
 
+#include <ctype.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
@@ -119,6 +120,15 @@ static int print_key(struct ctl *c, struct str key)
 
 /* --- Lock. -------------------------------------------------------------------------------- */
 
+/* In Go's words, which begin with a small letter. */
+static int killed_by(int sig, const char *core)
+{
+    const char *name = strsignal(sig);
+
+    return ctlv3_fail(CTLV3_ERROR, "signal: %c%s%s",
+                      tolower((unsigned char)name[0]), name + 1, core);
+}
+
 static int run_locked(struct ctl *c, const struct rpcpb_lock_response *r)
 {
     char *more[] = {
@@ -139,8 +149,8 @@ static int run_locked(struct ctl *c, const struct rpcpb_lock_response *r)
     while (waitpid(pid, &status, 0) != pid)
         continue; /* a signal of ours went to it, too */
     if (WIFSIGNALED(status))
-        return ctlv3_fail(CTLV3_ERROR, "signal: %s",
-                          strsignal(WTERMSIG(status)));
+        return killed_by(WTERMSIG(status),
+                         WCOREDUMP(status) ? " (core dumped)" : "");
     if (WEXITSTATUS(status) != 0)
         return ctlv3_fail(CTLV3_ERROR, "exit status %d", WEXITSTATUS(status));
     return 0;
@@ -277,7 +287,7 @@ static int campaign(struct ctl *c, const char *name, const char *proposal)
     if (rc == GRPC_OK && response.leader)
         rc = lead(c, &s, response.leader);
     else if (rc == TURN_SIGNAL)
-        rc = 0;
+        rc = ctlv3_fail(CTLV3_ERROR, "context canceled");
     else
         rc = ctlv3_fail_status(c, CTLV3_ERROR, &e);
     close_session(c, &s);
