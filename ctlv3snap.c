@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static int io_error(const char *verb, const char *path)
@@ -76,6 +77,17 @@ static int download(struct ctl *c, int fd, const char *path)
     return rc;
 }
 
+/* With a slash behind, too. Go calls one that is in the way an existing file. */
+static bool is_directory(const char *path)
+{
+    int kept = errno;
+    struct stat st;
+    bool is = stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+
+    errno = kept;
+    return is;
+}
+
 /* PATH.part becomes PATH once it is on disk. */
 static int save(struct ctl *c, const char *path, const char *part)
 {
@@ -93,7 +105,8 @@ static int save(struct ctl *c, const char *path, const char *part)
     if (rc == 0 && rename(part, path) != 0)
         rc = ctlv3_fail(CTLV3_INTERRUPTED,
                         "could not rename %s to %s (rename %s %s: %s)", part,
-                        path, part, path, net_errno_text(errno));
+                        path, part, path,
+                        net_errno_text(is_directory(path) ? EEXIST : errno));
     if (rc == 0 && sys_fsync_parent(path, &e) != 0)
         rc = ctlv3_fail(CTLV3_INTERRUPTED, "%s", e.msg);
     if (rc != 0)
@@ -127,7 +140,7 @@ int ctlv3_snapshot_save(struct ctl *c)
         return not_one(c);
     rc = ctlv3_connect(c);
     if (rc != 0)
-        return rc;
+        return rc == CTLV3_BAD_CONNECTION ? CTLV3_INTERRUPTED : rc;
     part = xasprintf("%s.part", c->args[0]);
     rc = save(c, c->args[0], part);
     free(part);
