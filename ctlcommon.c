@@ -67,8 +67,9 @@ struct ctl_client {
 /* How one endpoint did. */
 enum outcome {
     ANSWERED,
-    NOT_SENT,  /* no connection: another endpoint may safely be asked */
-    UNREACHED, /* the connection broke: nobody there any more, most likely */
+    NOT_SENT,   /* no connection: another endpoint may safely be asked */
+    DISTRUSTED, /* the same, but somebody was there: TLS failed */
+    UNREACHED,  /* the connection broke: nobody there any more, most likely */
     FAILED,
     OUT_OF_TIME, /* the operation's time, not this endpoint's, is up */
 };
@@ -535,8 +536,9 @@ int ctl_do(struct ctl *c, const struct ctl_request *r, struct ctl_answer *a,
             ctl_answer_release(a);
         }
         if (o == OUT_OF_TIME ||
-            (r->one_shot && (o != NOT_SENT || i == n - 1))) {
-            e->connection = o != FAILED && o != ANSWERED;
+            (r->one_shot &&
+             ((o != NOT_SENT && o != DISTRUSTED) || i == n - 1))) {
+            e->connection = o == OUT_OF_TIME || o == NOT_SENT || o == UNREACHED;
             buf_clear(&e->message);
             buf_clear(&e->detail);
             buf_adds(&e->message, why.msg);
@@ -667,7 +669,7 @@ static enum outcome judge(int rc, const struct endpoint *ep,
         return FAILED;
     }
     if (rc == CLIENT_EDIAL)
-        return NOT_SENT;
+        return str_has_prefix(str_of(e->msg), "dial ") ? NOT_SENT : DISTRUSTED;
     return str_has_prefix(str_of(e->msg), "read tcp") ? UNREACHED : FAILED;
 }
 

@@ -488,7 +488,7 @@ static int choose_mode(enum ctl_mode *mode)
     else if (strcmp(api, "3") == 0)
         *mode = CTL_MODE_V3;
     else
-        return ctl_say("unsupported API version: %s", api);
+        return ctl_say("unsupported API version %s", api);
     unsetenv("ETCDCTL_API");
     return 0;
 }
