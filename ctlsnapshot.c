@@ -160,19 +160,37 @@ static void restore_release(struct restore *r)
     members_free(r->members, r->n);
 }
 
+/* What the server says of --initial-cluster, as etcdctl puts it. */
+static void reword(const char *members, const char *name, struct err *e)
+{
+    static const char server[] = "error setting up initial cluster: ";
+    struct err said = *e;
+
+    if (members[strspn(members, ", ")] == '\0')
+        err_set(e, said.code,
+                "couldn't find local name \"%s\" in the initial cluster "
+                "configuration",
+                name);
+    else if (str_has_prefix(str_of(said.msg), server))
+        err_set(e, said.code, "%s", said.msg + strlen(server));
+}
+
 static int plan_cluster(struct ctl *c, struct restore *r, struct err *e)
 {
     const char *name = ctl_string(c, "name", "default");
     const char *urls =
         ctl_string(c, "initial-advertise-peer-urls", "http://localhost:2380");
+    const char *members =
+        ctl_string(c, "initial-cluster", "default=http://localhost:2380");
     struct url_list list;
     int rc;
 
     r->plan = cluster_new();
     rc = cluster_from_flag(
-        r->plan,
-        ctl_string(c, "initial-cluster", "default=http://localhost:2380"),
+        r->plan, members,
         ctl_string(c, "initial-cluster-token", "etcd-cluster"), e);
+    if (rc != 0)
+        reword(members, name, e);
     if (rc != 0 || url_list_parse(str_of(urls), &list, e) != 0)
         return -1;
     rc = cluster_check_local(r->plan, name, &list, e);
