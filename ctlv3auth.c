@@ -198,7 +198,7 @@ int ctlv3_user_delete(struct ctl *c)
                                   "User %s deleted\n", c->args[0]);
 }
 
-static void print_role(const char *name,
+static void print_role(struct ctl *c, const char *name,
                        const struct rpcpb_auth_role_get_response *r);
 
 /* --detail: the permissions of each role. */
@@ -217,7 +217,7 @@ static int print_details(struct ctl *c,
         if (rc != 0)
             return rc;
         name = xstrndup(get.role.p, get.role.n);
-        print_role(name, &role);
+        print_role(c, name, &role);
         free(name);
     }
     return 0;
@@ -382,43 +382,43 @@ static bool is_open_ended(struct str end)
     return end.n == 1 && end.p[0] == '\0';
 }
 
-/* Is end what follows the prefix key? */
-static bool is_prefix_end(struct str key, struct str end)
+/* Of any bytes, with what stands around it. */
+static void print_key(const char *before, struct str key)
 {
-    size_t n = end.n;
-
-    return n > 0 && n <= key.n && memcmp(key.p, end.p, n - 1) == 0 &&
-           (uint8_t)end.p[n - 1] == (uint8_t)key.p[n - 1] + 1 && n == key.n;
+    printf("%s", before);
+    fwrite(key.p, 1, key.n, stdout);
 }
 
-static void print_permission(const struct rpcpb_permission *p)
+static void print_permission(struct ctl *c, const struct rpcpb_permission *p)
 {
     struct str key = p->key, end = p->range_end;
 
-    printf("\t");
-    if (end.n == 0)
-        printf("%.*s", STR_FMT(key));
-    else if (is_open_ended(end))
-        printf("[%.*s, <open ended>", STR_FMT(key));
-    else
-        printf("[%.*s, %.*s)", STR_FMT(key), STR_FMT(end));
-    if (is_prefix_end(key, end) || (is_open_ended(end) && key.n == 0))
-        printf(" (prefix %.*s)", STR_FMT(key));
+    print_key(end.n == 0 ? "\t" : "\t[", key);
+    if (is_open_ended(end)) {
+        printf(", <open ended>");
+    } else if (end.n > 0) {
+        print_key(", ", end);
+        printf(")");
+    }
+    if (end.n > 0 && str_eq(ctlv3_prefix_end(c, key), end)) {
+        print_key(" (prefix ", key);
+        printf(")");
+    }
     printf("\n");
 }
 
-static void print_role(const char *name,
+static void print_role(struct ctl *c, const char *name,
                        const struct rpcpb_auth_role_get_response *r)
 {
     printf("Role %s\nKV Read:\n", name);
     for (size_t i = 0; i < r->perm.n; i++) {
         if (r->perm.items[i].permType != RPCPB_PERM_WRITE)
-            print_permission(&r->perm.items[i]);
+            print_permission(c, &r->perm.items[i]);
     }
     printf("KV Write:\n");
     for (size_t i = 0; i < r->perm.n; i++) {
         if (r->perm.items[i].permType != RPCPB_PERM_READ)
-            print_permission(&r->perm.items[i]);
+            print_permission(c, &r->perm.items[i]);
     }
 }
 
@@ -456,7 +456,7 @@ int ctlv3_role_get(struct ctl *c)
     if (c->v3->format == CTLV3_FIELDS)
         role_fields(&response);
     else
-        print_role(c->args[0], &response);
+        print_role(c, c->args[0], &response);
     return 0;
 }
 
