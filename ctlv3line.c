@@ -378,6 +378,31 @@ static int take_environment(struct ctl *c)
     return rc;
 }
 
+/* For --debug: the global options as they came out, but for passwords. */
+static void print_settings(const struct ctl *c)
+{
+    for (const struct ctl_option *o = c->v3->program->globals; o->name; o++) {
+        const char *value = ctl_string(c, o->name, o->what);
+        bool is_list = strcmp(o->name, "endpoints") == 0 && value != o->what;
+        char *variable = variable_of(o);
+        struct str v;
+
+        if (!value) /* of a flag */
+            value = ctl_given(c, o->name) ? "true" : "false";
+        v = str_of(value);
+        if (v.n > 1 && v.p[0] == '"' && value == o->what)
+            v = (struct str){v.p + 1, v.n - 2};
+        if (strcmp(o->name, "password") == 0 && v.n > 0)
+            v = STR("...");
+        else if (strcmp(o->name, "user") == 0 && v.n > 0)
+            v.n = strcspn(value, ":");
+        if (strcmp(o->name, "help") != 0)
+            fprintf(stderr, is_list ? "%s=[%.*s]\n" : "%s=%.*s\n", variable,
+                    STR_FMT(v));
+        free(variable);
+    }
+}
+
 /* --- Help. -------------------------------------------------------------------------------- */
 
 #define HELP_WIDTH 38
@@ -532,6 +557,8 @@ static int run_found(struct ctl *c, const struct place *p, struct line *l)
         return CTLV3_TRY_V2;
     c->v3->may_be_v2 = may_be_v2(c, p);
     rc = p->program->takes_environment ? take_environment(c) : 0;
+    if (rc == 0 && p->program->takes_environment && ctl_bool(c, "debug"))
+        print_settings(c);
     if (rc == 0)
         rc = ctlv3_setup(c);
     return rc ? rc : p->verb->run(c);
