@@ -128,7 +128,7 @@ static const struct ctl_option keep_alive_options[] = {
     {0},
 };
 static const struct ctl_option member_list_options[] = {
-    {"consistency", NULL, CTL_STRING, "\"l\"",
+    {"consistency", NULL, CTL_STRING, "\"s\"",
      "Linearizable(l) or Serializable(s)"},
     {0},
 };

@@ -121,9 +121,11 @@ static int list_old(struct ctl *c, const struct rpcpb_member_list_response *r)
     return 0;
 }
 
+/* What any member knows will do by default, as with etcdctl 3.4: who has no
+ * quorum wants to see his members most of all. */
 int ctlv3_member_list(struct ctl *c)
 {
-    const char *consistency = ctl_string(c, "consistency", "l");
+    const char *consistency = ctl_string(c, "consistency", "s");
     struct rpcpb_member_list_response response = {0};
     struct rpcpb_member_list_request r = {.linearizable =
                                               strcmp(consistency, "s") != 0};

@@ -34,7 +34,7 @@ static void endpoints_release(struct endpoints *l)
 static int find_endpoints(struct ctl *c, struct endpoints *out)
 {
     struct rpcpb_member_list_response r = {0};
-    struct rpcpb_member_list_request request = {.linearizable = true};
+    struct rpcpb_member_list_request request = {0}; /* needs no quorum */
     struct err e, named;
     int rc = ctlv3_prepare(c);
 
