@@ -48,6 +48,8 @@ struct ctlv3 {
     size_t n_endpoints;
     size_t n_from_env; /* settings that no option gave */
     bool no_stdin;     /* what is there is not a value */
+    struct buf password; /* of --user, as typed when asked for */
+    bool asked;
 };
 
 /* --- Errors. --------------------------------------------------------------- */
@@ -65,9 +67,13 @@ int ctlv3_setup(struct ctl *c);
 void ctlv3_release(struct ctl *c);
 /* Make c->v3->client, and log the user in. 0, or the exit code. */
 int ctlv3_connect(struct ctl *c);
-/* Read the certificates, and see that there are endpoints: once before clients
- * are made, and threads that make them. 0, or the exit code. */
+/* Read the certificates, see that there are endpoints, and ask for a password
+ * that is missing: once before clients are made, and threads that make them. 0,
+ * or the exit code. */
 int ctlv3_prepare(struct ctl *c);
+/* Before a command asks endpoint by endpoint: with --user as ctlv3_connect(), so
+ * that a wrong password is told once. */
+int ctlv3_login(struct ctl *c);
 /* A client of one endpoint alone, or of those given (NULL and a message). */
 struct grpc_client *ctlv3_client_of(struct ctl *c, const char *const *endpoints,
                                     size_t n, struct err *e);

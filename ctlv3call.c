@@ -40,11 +40,22 @@ static void add_endpoint(struct ctlv3 *v, char *text)
     v->endpoints[v->n_endpoints++] = text;
 }
 
+static void add_endpoints(struct ctlv3 *v, struct str list)
+{
+    struct str item;
+
+    while (list.n > 0) {
+        str_cut(&list, ',', &item);
+        item = str_trim(item);
+        if (item.n > 0)
+            add_endpoint(v, xstrndup(item.p, item.n));
+    }
+}
+
+/* --endpoints given twice adds to the first. */
 static int find_endpoints(struct ctl *c)
 {
     const char *domain = ctl_string(c, "discovery-srv", "");
-    struct str list = str_of(ctl_string(c, "endpoints", DEFAULT_ENDPOINTS));
-    struct str item;
     struct err e;
 
     if (domain[0]) {
@@ -53,12 +64,12 @@ static int find_endpoints(struct ctl *c)
             return ctlv3_fail(CTLV3_ERROR, "%s", e.msg);
         return 0;
     }
-    while (list.n > 0) {
-        str_cut(&list, ',', &item);
-        item = str_trim(item);
-        if (item.n > 0)
-            add_endpoint(c->v3, xstrndup(item.p, item.n));
+    for (size_t i = 0; i < c->n_settings; i++) {
+        if (strcmp(c->settings[i].option->name, "endpoints") == 0)
+            add_endpoints(c->v3, str_of(c->settings[i].value));
     }
+    if (!ctl_given(c, "endpoints"))
+        add_endpoints(c->v3, str_of(DEFAULT_ENDPOINTS));
     return 0;
 }
 
@@ -80,6 +91,9 @@ void ctlv3_release(struct ctl *c)
 
     grpc_client_close(v->client);
     secure_free(v->secure);
+    if (v->password.data)
+        explicit_bzero(v->password.data, v->password.len);
+    buf_release(&v->password);
     arena_release(&v->arena);
     for (size_t i = 0; i < v->n_endpoints; i++)
         free(v->endpoints[i]);
@@ -89,7 +103,7 @@ void ctlv3_release(struct ctl *c)
 
 /* --- Connecting. -------------------------------------------------------------------- */
 
-/* user[:password], --password, or a prompt. */
+/* user[:password], --password, or what was typed. */
 static void read_user(struct ctl *c, struct buf *user, struct buf *password)
 {
     const char *given = ctl_string(c, "user", "");
@@ -104,7 +118,19 @@ static void read_user(struct ctl *c, struct buf *user, struct buf *password)
     else if (colon)
         buf_adds(password, colon + 1);
     else
-        ctl_ask_secret("Password: ", password);
+        buf_addstr(password, buf_str(&c->v3->password));
+}
+
+/* Once for all clients of a command, some of which are made by threads. */
+static void ask_password(struct ctl *c)
+{
+    const char *user = ctl_string(c, "user", "");
+
+    if (c->v3->asked || !user[0] || strchr(user, ':') ||
+        *ctl_string(c, "password", ""))
+        return;
+    c->v3->asked = true;
+    ctl_ask_secret("Password: ", &c->v3->password);
 }
 
 int ctlv3_prepare(struct ctl *c)
@@ -123,6 +149,7 @@ int ctlv3_prepare(struct ctl *c)
     if (c->v3->n_endpoints == 0)
         return ctlv3_fail(CTLV3_BAD_CONNECTION,
                           "etcdclient: no available endpoints");
+    ask_password(c);
     return 0;
 }
 
@@ -180,6 +207,11 @@ int ctlv3_connect(struct ctl *c)
     return 0;
 }
 
+int ctlv3_login(struct ctl *c)
+{
+    return *ctl_string(c, "user", "") ? ctlv3_connect(c) : 0;
+}
+
 /* --- Calls. ----------------------------------------------------------------------------- */
 
 static enum grpc_kind kind_of(enum rpc_method_id id)
@@ -217,6 +249,17 @@ static int decode(const struct msg_desc *d, struct arena *a, struct str bytes,
     return GRPC_INTERNAL;
 }
 
+/* An error that is none of etcd's own is shown in the words of etcdctl's gRPC
+ * library. */
+static void name_code(struct err *e)
+{
+    struct err raw = *e;
+
+    if (e->code == GRPC_UNKNOWN &&
+        !str_has_prefix(str_of(e->msg), "etcdserver: "))
+        err_set(e, raw.code, "rpc error: code = Unknown desc = %s", raw.msg);
+}
+
 int ctlv3_try(struct ctl *c, struct grpc_client *client, enum rpc_method_id id,
               const void *request, void *response, struct err *e)
 {
@@ -229,6 +272,8 @@ int ctlv3_try(struct ctl *c, struct grpc_client *client, enum rpc_method_id id,
                           ctlv3_deadline(c), &in, e);
     if (rc == GRPC_OK)
         rc = decode(m->response, &c->v3->arena, buf_str(&in), response, e);
+    if (rc != GRPC_OK)
+        name_code(e);
     if (out.data)
         explicit_bzero(out.data, out.len); /* may hold a password */
     buf_release(&out);

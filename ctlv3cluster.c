@@ -328,6 +328,8 @@ static int find_leader(struct ctl *c, struct grpc_client **out, uint64_t *id)
     bool is_silent = false;
     int rc = ctlv3_prepare(c);
 
+    if (rc == 0)
+        rc = ctlv3_login(c);
     *out = NULL;
     for (size_t i = 0; i < c->v3->n_endpoints && rc == 0 && !*out; i++) {
         const char *endpoint = c->v3->endpoints[i];

@@ -43,10 +43,11 @@ static int find_endpoints(struct ctl *c, struct endpoints *out)
             add(out, str_of(c->v3->endpoints[i]));
         return 0;
     }
-    if (rc == 0)
-        rc = ctlv3_connect(c);
-    if (rc != 0) /* one code for whatever keeps --cluster from its answer */
-        return rc > 0 && ctl_bool(c, "cluster") ? CTLV3_ERROR : rc;
+    if (rc != 0) /* one code for whatever keeps --cluster from asking */
+        return ctl_bool(c, "cluster") ? CTLV3_ERROR : rc;
+    rc = ctlv3_connect(c);
+    if (rc != 0)
+        return rc;
     if (ctlv3_try(c, c->v3->client, RPC_CLUSTER_MEMBER_LIST, &request, &r,
                   &e) != 0) {
         err_set(&named, e.code,
@@ -59,6 +60,13 @@ static int find_endpoints(struct ctl *c, struct endpoints *out)
             add(out, r.members.items[i].clientURLs.items[k]);
     }
     return 0;
+}
+
+static int find_and_login(struct ctl *c, struct endpoints *out)
+{
+    int rc = find_endpoints(c, out);
+
+    return rc ? rc : ctlv3_login(c);
 }
 
 /* A call to one endpoint alone. */
@@ -204,6 +212,8 @@ int ctlv3_endpoint_health(struct ctl *c)
     struct health *h;
     int rc = find_endpoints(c, &l);
 
+    if (rc == CTLV3_BAD_CONNECTION && ctl_bool(c, "cluster"))
+        rc = CTLV3_ERROR; /* as if it were an endpoint's ill health */
     h = xcalloc(l.n + 1, sizeof(*h));
     for (size_t i = 0; i < l.n && rc == 0; i++) {
         h[i].c = c;
@@ -366,7 +376,7 @@ int ctlv3_endpoint_status(struct ctl *c)
         "RAFT APPLIED INDEX", "ERRORS"};
     struct endpoints l = {0};
     struct report out = {0};
-    int rc = find_endpoints(c, &l), failed = 0;
+    int rc = find_and_login(c, &l), failed = 0;
 
     if (rc == 0 &&
         (c->v3->format == CTLV3_SIMPLE || c->v3->format == CTLV3_TABLE))
@@ -420,7 +430,7 @@ int ctlv3_endpoint_hashkv(struct ctl *c)
     struct rpcpb_hash_kv_request request = {.revision = ctl_int(c, "rev", 0)};
     struct endpoints l = {0};
     struct report out = {0};
-    int rc = find_endpoints(c, &l), failed = 0;
+    int rc = find_and_login(c, &l), failed = 0;
     struct err e; /* the last */
 
     if (rc == 0 &&
@@ -456,7 +466,7 @@ int ctlv3_defrag(struct ctl *c)
 
     if (data_dir[0])
         return ctlv3_defrag_dir(data_dir);
-    rc = find_endpoints(c, &l);
+    rc = find_and_login(c, &l);
     for (size_t i = 0; i < l.n && rc == 0; i++) {
         struct rpcpb_defragment_response r = {0};
         struct err e;
