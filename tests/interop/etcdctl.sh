@@ -99,6 +99,8 @@ keys() {
 	x get '' --prefix --order=ASCEND --sort-by=VERSION
 	x get '' --prefix --order=DESCEND --sort-by=VALUE
 	x get '' --prefix --sort-by=CREATE
+	x get '' --prefix --sort-by=MODIFY --limit=2
+	x get '' --prefix --sort-by=MODIFY --order=ASCEND --limit=2
 	x get '' --prefix --sort-by=WRONG
 	x get '' --prefix --order=WRONG
 	x get k1 --rev=2
@@ -123,6 +125,8 @@ keys() {
 	x del p --prefix --from-key
 	x nonsense
 	x get k1 -w nonsense
+	x endpoint health --endpoints "$client"
+	x get k1 --endpoints http://127.0.0.1:1
 }
 
 transactions() {
@@ -140,6 +144,18 @@ transactions() {
 	x txn
 	feed 'mod("k1" = "1"\n\n\n\n'
 	x txn
+	feed ' mod( "k1") = "1" \n\n\n\n'
+	x txn
+	feed 'mod("k1")= "1"\n\n\n\n'
+	x txn
+	feed 'mod("k1") ="1"\n\n\n\n'
+	x txn
+	feed ' val("k1") = "v2"\t\n \n  get k1 \n\t\n \r\n'
+	x txn
+	for word in put get del nonsense; do
+		feed "\n$word\n\n\n"
+		x txn
+	done
 	feed 'mod("k1") = "0"\n\nget k1\n\nput i1 1\n\n'
 	x txn -i
 	feed '\nget k1\n\n\n'
@@ -288,6 +304,7 @@ members() {
 locks() {
 	x lock mutex -- sh -c 'echo inside'
 	x lock mutex -- sh -c 'exit 7'
+	x lock mutex -- sh -c 'kill -KILL $$'
 	begin lock held
 	until_printed held/ 1
 	x get held --prefix --print-value-only
@@ -296,6 +313,9 @@ locks() {
 	begin elect race one
 	until_printed one 1
 	leading=$bg leading_name=$bgn
+	begin elect race two
+	sleep 0.5
+	end TERM
 	begin elect race -l
 	until_printed one 1
 	end TERM
@@ -318,9 +338,12 @@ snapshots() {
 	rm -rf "$out/saved.db" "$out/restored"
 	x snapshot save "$out/saved.db"
 	x snapshot save
+	x snapshot save "$out"
 	x snapshot status "$out/nothing.db"
 	x snapshot restore "$out/nothing.db" --data-dir "$out/restored"
 	x snapshot restore "$out/saved.db" --data-dir "$out/restored" --name x
+	x snapshot restore "$out/saved.db" --data-dir "$out/restored" --initial-cluster=
+	x snapshot restore "$out/saved.db" --data-dir "$out/restored" --initial-cluster nonsense
 	x snapshot restore "$out/saved.db" --data-dir "$out/restored"
 	mv "$xn.stderr" "$out/dropped" # a log
 	echo "[exit $status]" >"$xn.raw"
@@ -343,6 +366,10 @@ users() {
 	x role grant-permission reader read a b
 	x role grant-permission reader read z --from-key
 	x role grant-permission writer readwrite w
+	x role grant-permission writer read '' --from-key
+	x role grant-permission writer read "$(printf 'k\377')" --prefix
+	x role grant-permission writer read "$(printf '\377')" --prefix
+	x role get writer
 	x role grant-permission writer nonsense w
 	x role grant-permission nobody read w
 	for format in simple json fields table; do
@@ -377,6 +404,14 @@ users() {
 	x compaction 12 --user alice:secret
 	x endpoint status --user alice:secret
 	x endpoint health --user alice:secret
+	x endpoint hashkv
+	x endpoint hashkv --user alice:secret
+	x defrag
+	x defrag --user alice:secret
+	for asks in 'endpoint status' 'endpoint status --cluster' 'endpoint health' 'endpoint hashkv' defrag \
+		'move-leader 1' 'member list' 'lock mutex' "snapshot save $out/denied.db"; do
+		x $asks --user alice:wrong
+	done
 	x snapshot save "$out/denied.db" --user alice:secret
 	x lease grant 100 --user alice:secret -w fields
 	echo "[exit $status]" >"$xn.raw"
@@ -391,6 +426,14 @@ users() {
 	x user delete bob
 	x user delete bob
 	x role delete nobody
+}
+
+quorumless() { # who cannot write any more still sees the members
+	x member add stray --peer-urls="$peer2"
+	stray=$(sed -n 's/^Member *\([0-9a-f]*\) added.*/\1/p' "$xn.raw")
+	x member list
+	sort -k 2 "$xn.raw" -o "$xn.raw"
+	x endpoint status --cluster
 }
 
 session() { # NAME SERVER-PROGRAM CTL
@@ -408,12 +451,13 @@ session() { # NAME SERVER-PROGRAM CTL
 	snapshots
 	users
 	mirror
+	quorumless
 	stop default
 	for raw in "$out"/*.raw; do
 		{
 			cat "${raw%.raw}.cmd"
 			mask "$raw"
-		} | awk '!(/Error:/ && seen[$0]++)' | sed -E "s/$lease|$second/LEASE/g; s/${learner:-nolearner}|${learner_decimal:-nolearner}/LEARNER/g; s#$out#DIR#g" >"${raw%.raw}.txt"
+		} | awk '!(/Error:/ && seen[$0]++)' | sed -E "s/$lease|$second/LEASE/g; s/${learner:-nolearner}|${learner_decimal:-nolearner}/LEARNER/g; s/ *${stray:-nobody}/STRAY/g; s#$out#DIR#g" >"${raw%.raw}.txt"
 	done
 }
 
