@@ -107,10 +107,13 @@ static void end_user(struct buf *b)
 }
 
 /* {"user":NAME,"password":PW,"roles":null} is sent; an empty password is
- * left out, and the server says what it thinks of that. */
-static int put_password(struct ctl *c, const char *name, struct str password)
+ * left out, and the server says what it thinks of that. It also makes a user
+ * that is not there: with is_old that is a failure, as in etcdctl. */
+static int put_password(struct ctl *c, const char *name, struct str password,
+                        bool is_old)
 {
     char *path = user_path(name);
+    struct ctl_answer a = {0};
     struct buf b = {0};
     int rc;
 
@@ -121,7 +124,10 @@ static int put_password(struct ctl *c, const char *name, struct str password)
     }
     end_user(&b);
     buf_addc(&b, '}');
-    rc = auth_tell(c, "PUT", path, &b);
+    rc = auth_do(c, "PUT", path, &b, &a);
+    if (rc == 0 && is_old && a.status == 201)
+        rc = ctl_say("There was no user %s: it is created", name);
+    ctl_answer_release(&a);
     explicit_bzero(b.data, b.len);
     buf_release(&b);
     free(path);
@@ -134,7 +140,7 @@ static int need_user(void)
 }
 
 /* NAME:PASSWORD, or NAME and the answer to a prompt. */
-static int set_password(struct ctl *c, char **name)
+static int set_password(struct ctl *c, char **name, bool is_old)
 {
     struct str rest = str_of(c->args[0]), head;
     bool given = str_cut(&rest, ':', &head);
@@ -148,7 +154,7 @@ static int set_password(struct ctl *c, char **name)
         ctl_start_clock(c); /* typing took its time */
     }
     if (rc == 0)
-        rc = put_password(c, *name, given ? rest : buf_str(&typed));
+        rc = put_password(c, *name, given ? rest : buf_str(&typed), is_old);
     buf_release(&typed);
     return rc;
 }
@@ -160,7 +166,7 @@ int ctlv2_user_add(struct ctl *c)
 
     if (c->n_args != 1)
         return need_user();
-    rc = set_password(c, &name);
+    rc = set_password(c, &name, false);
     if (rc == 0)
         printf("User %s created\n", name);
     free(name);
@@ -174,7 +180,7 @@ int ctlv2_user_passwd(struct ctl *c)
 
     if (c->n_args != 1)
         return need_user();
-    rc = set_password(c, &name);
+    rc = set_password(c, &name, true);
     if (rc == 0)
         printf("Password updated\n");
     free(name);
@@ -231,15 +237,24 @@ int ctlv2_user_remove(struct ctl *c)
                         "removed");
 }
 
-/* {"user":NAME,"roles":null,"grant":["a","b"]}, or "revoke". */
+static void add_roles(struct buf *b, struct str list)
+{
+    struct str role;
+
+    for (bool more = true; more;) {
+        more = str_cut(&list, ',', &role);
+        buf_adds(b, b->data[b->len - 1] == '[' ? "" : ",");
+        json_add_string(b, role);
+    }
+}
+
+/* {"user":NAME,"roles":null,"grant":["a","b"]}, or "revoke": of each --roles. */
 static int change_user(struct ctl *c, const char *change)
 {
-    const char *roles = ctl_string(c, "roles", "");
-    struct str list = str_of(roles), role;
     struct buf b = {0};
     int rc;
 
-    if (roles[0] == '\0')
+    if (*ctl_string(c, "roles", "") == '\0')
         return ctl_say("No roles specified; please use `--roles`");
     if (c->n_args != 1)
         return need_user();
@@ -247,11 +262,11 @@ static int change_user(struct ctl *c, const char *change)
     end_user(&b);
     json_add_key(&b, change);
     buf_addc(&b, '[');
-    for (bool more = true; more;) {
-        more = str_cut(&list, ',', &role);
-        json_add_string(&b, role);
-        buf_adds(&b, more ? "," : "]}");
+    for (size_t i = 0; i < c->n_settings; i++) {
+        if (strcmp(c->settings[i].option->name, "roles") == 0)
+            add_roles(&b, str_of(c->settings[i].value));
     }
+    buf_adds(&b, "]}");
     rc = change_named(c, "PUT", user_path(c->args[0]), &b, "User", "updated");
     buf_release(&b);
     return rc;

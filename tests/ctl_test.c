@@ -510,6 +510,11 @@ static void test_auth(void)
     CHECK_OUT("User bob created\n");
     CHECK(ctl("user", "grant", "bob", "--roles", "r1,r2", NULL) == 1);
     CHECK_ERR("auth: Granting duplicate role r1 for user bob\n");
+    CHECK(ctl("user", "grant", "--roles", "r1", "--roles", "r2", "bob", NULL) ==
+          1);
+    CHECK_ERR("auth: Granting duplicate role r1 for user bob\n");
+    CHECK(ctl("user", "passwd", "bob:p:w", NULL) == 1);
+    CHECK_ERR("There was no user bob: it is created\n");
     CHECK(ctl("role", "get", "r1", NULL) == 0);
     CHECK_OUT("Role: r1\nKV Read:\n\t/a*\nKV Write:\n");
     CHECK(ctl("role", "revoke", "r1", "--path", "/a*", "--rw", NULL) == 0);
