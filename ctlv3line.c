@@ -4,9 +4,12 @@
 #include "ctlv3line.h"
 
 #include "config.h"
+#include "log.h"
 
 #include <errno.h>
 #include <stdio.h>
+
+extern char **environ;
 
 /* --- Errors of the command line. ------------------------------------------------ */
 
@@ -341,6 +344,35 @@ static char *variable_of(const struct ctl_option *o)
     return name;
 }
 
+static bool is_variable(const struct ctl *c, struct str name)
+{
+    bool is = str_eqz(name, "ETCDCTL_WATCH_KEY") ||
+              str_eqz(name, "ETCDCTL_WATCH_RANGE_END");
+
+    for (const struct ctl_option *o = c->v3->program->globals; o->name && !is;
+         o++) {
+        char *variable = variable_of(o);
+
+        is = str_eqz(name, variable);
+        free(variable);
+    }
+    return is;
+}
+
+/* A slip in a name would else go unnoticed. Those of v2 are none of ours with
+ * ETCDCTL_API=3. */
+static void warn_of_unknown(const struct ctl *c)
+{
+    for (char **entry = environ; *entry; entry++) {
+        struct str rest = str_of(*entry), name;
+
+        str_cut(&rest, '=', &name);
+        if (str_has_prefix(name, "ETCDCTL_") && !is_variable(c, name))
+            log_warn("pkg/flags", "unrecognized environment variable %s",
+                     *entry);
+    }
+}
+
 /* ETCDCTL_X stands for --x. 0, or the exit code. */
 static int take_environment(struct ctl *c)
 {
@@ -375,6 +407,8 @@ static int take_environment(struct ctl *c)
         free(why);
         free(variable);
     }
+    if (rc == 0 && c->mode == CTL_MODE_V3)
+        warn_of_unknown(c);
     return rc;
 }
 

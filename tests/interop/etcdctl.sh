@@ -11,6 +11,7 @@ mask() { # the session's lease ids, then what nobody can foresee
 	sed -E -e "s/$lease|$lease_decimal/LEASE/g; s/$second|$second_decimal/SECOND/g" \
 		-e '/^\{"level"/d; /^\[?[A-Z]* ?[0-9-]+[ T][0-9:.]+.*(retry|warn)/d' \
 		-e "s#$dir/[a-z]*/#DIR/#g" \
+		-e 's/^stderr: 20[0-9: .-]+ W/stderr: W/' \
 		-e 's/took = [0-9.a-zµ]+/took = TIME/; s/[0-9.]+(ms|µs|s)\b/TIME/g; s/(took|Took)"?: ?"?[0-9.a-zµ]+/\1 TIME/g' \
 		-e 's/remaining\([0-9]+s\)/remaining(N)/; s/"ttl":[0-9]+/"ttl":N/; s/^"TTL" : [0-9]+/"TTL" : N/' \
 		-e 's/"(raft_term|raftIndex|raftAppliedIndex|raftTerm|dbSize|dbSizeInUse|totalSize)":[0-9]+/"\1":N/g' \
@@ -125,6 +126,9 @@ keys() {
 	x del p --prefix --from-key
 	x nonsense
 	x get k1 -w nonsense
+	export ETCDCTL_SLIP=1
+	x get k1
+	unset ETCDCTL_SLIP
 	x endpoint health --endpoints "$client"
 	x get k1 --endpoints http://127.0.0.1:1
 }
