@@ -88,6 +88,9 @@ int ctlv3_call(struct ctl *c, enum rpc_method_id id, const void *request,
                void *response);
 int ctlv3_try(struct ctl *c, struct grpc_client *client, enum rpc_method_id id,
               const void *request, void *response, struct err *e);
+/* As ctlv3_try(), of one endpoint alone, over a connection of its own. */
+int ctlv3_ask(struct ctl *c, const char *endpoint, enum rpc_method_id id,
+              const void *request, void *response, struct err *e);
 /* The message for a status of ctlv3_try(), and code; or CTLV3_TRY_V2, if the
  * server has no v3 API and the command line would do for v2. */
 int ctlv3_fail_status(struct ctl *c, int code, const struct err *e);

@@ -155,7 +155,7 @@ static int check_empty(struct ctl *c, const char *prefix)
         rc = ctlv3_fail(
             CTLV3_INVALID_INPUT,
             "prefix \"%s\" has keys. Delete with etcdctl del --prefix "
-            "%s first.",
+            "%s first",
             prefix, prefix);
     return rc;
 }
@@ -170,6 +170,23 @@ static int delete_keys(struct ctl *c, const char *prefix, int64_t *revision)
 
     *revision = response.header ? response.header->revision : 0;
     return rc;
+}
+
+static int defragment(struct ctl *c)
+{
+    for (size_t i = 0; i < c->v3->n_endpoints; i++) {
+        struct rpcpb_defragment_response response = {0};
+        struct rpcpb_defragment_request r = {0};
+        const char *endpoint = c->v3->endpoints[i];
+        struct err e;
+
+        printf("Defragmenting \"%s\"\n", endpoint);
+        if (ctlv3_ask(c, endpoint, RPC_MAINTENANCE_DEFRAGMENT, &r, &response,
+                      &e) != GRPC_OK)
+            return ctlv3_fail_status(c, CTLV3_ERROR, &e);
+        printf("Defragmented \"%s\"\n", endpoint);
+    }
+    return 0;
 }
 
 static int clean_up(struct ctl *c, const char *prefix)
@@ -188,7 +205,7 @@ static int clean_up(struct ctl *c, const char *prefix)
             printf("Compacted with revision %" PRId64 "\n", revision);
     }
     if (rc == 0 && ctl_bool(c, "auto-defrag"))
-        rc = ctlv3_defrag(c);
+        rc = defragment(c);
     return rc;
 }
 

@@ -69,9 +69,8 @@ static int find_and_login(struct ctl *c, struct endpoints *out)
     return rc ? rc : ctlv3_login(c);
 }
 
-/* A call to one endpoint alone. */
-static int ask(struct ctl *c, const char *endpoint, enum rpc_method_id id,
-               const void *request, void *response, struct err *e)
+int ctlv3_ask(struct ctl *c, const char *endpoint, enum rpc_method_id id,
+              const void *request, void *response, struct err *e)
 {
     struct grpc_client *one = ctlv3_client_of(c, &endpoint, 1, e);
     int rc = GRPC_UNAVAILABLE;
@@ -109,7 +108,7 @@ static void *check(void *arg)
     own.arena = (struct arena){.limit = own.arena.limit};
     c.v3 = &own;
     began = sys_mono_ns();
-    rc = ask(&c, h->endpoint, RPC_KV_RANGE, &r, &response, &h->e);
+    rc = ctlv3_ask(&c, h->endpoint, RPC_KV_RANGE, &r, &response, &h->e);
     h->took[sys_duration(h->took, sys_mono_ns() - began)] = '\0';
     h->healthy = rc == GRPC_OK || rc == GRPC_PERMISSION_DENIED;
     arena_release(&own.arena);
@@ -386,7 +385,8 @@ int ctlv3_endpoint_status(struct ctl *c)
         struct rpcpb_status_request request = {0};
         struct err e;
 
-        if (ask(c, l.at[i], RPC_MAINTENANCE_STATUS, &request, &r, &e) == 0) {
+        if (ctlv3_ask(c, l.at[i], RPC_MAINTENANCE_STATUS, &request, &r, &e) ==
+            0) {
             add_status(c, &out, l.at[i], &r);
             continue;
         }
@@ -439,7 +439,8 @@ int ctlv3_endpoint_hashkv(struct ctl *c)
     for (size_t i = 0; i < l.n && rc == 0; i++) {
         struct rpcpb_hash_kv_response r = {0};
 
-        if (ask(c, l.at[i], RPC_MAINTENANCE_HASH_KV, &request, &r, &e) == 0) {
+        if (ctlv3_ask(c, l.at[i], RPC_MAINTENANCE_HASH_KV, &request, &r, &e) ==
+            0) {
             add_hash(c, &out, l.at[i], &r);
             continue;
         }
@@ -471,8 +472,8 @@ int ctlv3_defrag(struct ctl *c)
         struct rpcpb_defragment_response r = {0};
         struct err e;
 
-        if (ask(c, l.at[i], RPC_MAINTENANCE_DEFRAGMENT, &request, &r, &e) ==
-            0) {
+        if (ctlv3_ask(c, l.at[i], RPC_MAINTENANCE_DEFRAGMENT, &request, &r,
+                      &e) == 0) {
             printf("Finished defragmenting etcd member[%s]\n", l.at[i]);
             continue;
         }

@@ -341,6 +341,12 @@ check perf --load=bogus
 check perf --load
 check perf --endpoints=
 check datascale --load=bogus
+put /etcdctl-check-perf/x y
+check perf
+del /etcdctl-check-perf/x
+put /etcdctl-check-datascale/x y
+check datascale
+del /etcdctl-check-datascale/x
 migrate --bogus
 version
 version extra
