@@ -96,12 +96,13 @@ static void fail_plainly(struct rpc_call *c, enum v3_error e)
 
 static bool admit(struct rpc_call *c, const struct rpc_row *row)
 {
+    rpc_check *check = rpc_checks[c->method->id];
     bool strict = server_config(c->server)->strict_auth;
     enum v3_error e = check_access(c, strict ? row->strict : row->access);
 
     if (e == V3_OK)
         return true;
-    if (row->check && !row->check(c))
+    if (check && !check(c))
         return false;
     if (row->flags & RPC_PLAIN_ERRORS)
         fail_plainly(c, e);

@@ -303,11 +303,12 @@ struct rpc_row {
     enum rpc_access access, strict;
     int flags;
     rpc_handler *handler;
-    rpc_check *check; /* of one who may not; the handler does it for all others.
-                         NULL: none */
 };
 
 extern const struct rpc_row rpc_rows[RPC_METHOD_N]; /* rpcrows.c */
+/* For the requests of who may not; handlers check all others themselves. NULL:
+ * there is nothing to check. */
+extern rpc_check *const rpc_checks[RPC_METHOD_N]; /* rpcrows.c */
 
 /* May its calls last for as long as their clients like? */
 static inline bool rpc_is_endless(const struct rpc_method *m)

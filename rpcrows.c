@@ -6,10 +6,10 @@
 
 /* clang-format off */
 const struct rpc_row rpc_rows[RPC_METHOD_N] = {
-    [RPC_KV_RANGE] =        {RPC_KEYS, RPC_KEYS, RPC_LEARNER, v3kv_range, v3kv_check_range},
-    [RPC_KV_PUT] =          {RPC_KEYS, RPC_KEYS, 0, v3kv_put, v3kv_check_put},
-    [RPC_KV_DELETE_RANGE] = {RPC_KEYS, RPC_KEYS, 0, v3kv_delete_range, v3kv_check_delete_range},
-    [RPC_KV_TXN] =          {RPC_KEYS, RPC_KEYS, 0, v3kv_txn, v3kv_check_txn},
+    [RPC_KV_RANGE] =        {RPC_KEYS, RPC_KEYS, RPC_LEARNER, v3kv_range},
+    [RPC_KV_PUT] =          {RPC_KEYS, RPC_KEYS, 0, v3kv_put},
+    [RPC_KV_DELETE_RANGE] = {RPC_KEYS, RPC_KEYS, 0, v3kv_delete_range},
+    [RPC_KV_TXN] =          {RPC_KEYS, RPC_KEYS, 0, v3kv_txn},
     [RPC_KV_COMPACT] =      {RPC_ANY, RPC_ADMIN, 0, v3kv_compact},
     [RPC_KV_RANGE_STREAM] = {RPC_KEYS, RPC_KEYS, 0, v3kv_range_stream},
 
@@ -21,7 +21,7 @@ const struct rpc_row rpc_rows[RPC_METHOD_N] = {
     [RPC_LEASE_TIME_TO_LIVE] = {RPC_OPEN, RPC_USER, RPC_BLOCKING, v3lease_time_to_live},
     [RPC_LEASE_LEASES] =       {RPC_OPEN, RPC_USER, 0, v3lease_leases},
 
-    [RPC_CLUSTER_MEMBER_ADD] =     {RPC_ADMIN, RPC_ADMIN, RPC_BLOCKING, v3cluster_add, v3cluster_check_add},
+    [RPC_CLUSTER_MEMBER_ADD] =     {RPC_ADMIN, RPC_ADMIN, RPC_BLOCKING, v3cluster_add},
     [RPC_CLUSTER_MEMBER_REMOVE] =  {RPC_ADMIN, RPC_ADMIN, RPC_BLOCKING, v3cluster_remove},
     [RPC_CLUSTER_MEMBER_UPDATE] =  {RPC_ADMIN, RPC_ADMIN, RPC_BLOCKING, v3cluster_update},
     [RPC_CLUSTER_MEMBER_LIST] =    {RPC_OPEN, RPC_USER, RPC_BLOCKING, v3cluster_list},
@@ -55,14 +55,26 @@ const struct rpc_row rpc_rows[RPC_METHOD_N] = {
     [RPC_AUTH_ROLE_REVOKE_PERMISSION] = {RPC_ADMIN, RPC_ADMIN, 0, v3auth_change},
 
     [RPC_LOCK_LOCK] =         {RPC_KEYS, RPC_KEYS, RPC_BLOCKING | RPC_WAITS | RPC_UNKNOWN_ERRORS, v3lock_lock},
-    [RPC_LOCK_UNLOCK] =       {RPC_KEYS, RPC_KEYS, RPC_BLOCKING | RPC_UNKNOWN_ERRORS, v3lock_unlock, v3lock_check_unlock},
+    [RPC_LOCK_UNLOCK] =       {RPC_KEYS, RPC_KEYS, RPC_BLOCKING | RPC_UNKNOWN_ERRORS, v3lock_unlock},
     [RPC_ELECTION_CAMPAIGN] = {RPC_KEYS, RPC_KEYS, RPC_BLOCKING | RPC_WAITS | RPC_UNKNOWN_ERRORS, v3lock_campaign},
-    [RPC_ELECTION_PROCLAIM] = {RPC_KEYS, RPC_KEYS, RPC_BLOCKING | RPC_UNKNOWN_ERRORS, v3lock_proclaim, v3lock_check_proclaim},
+    [RPC_ELECTION_PROCLAIM] = {RPC_KEYS, RPC_KEYS, RPC_BLOCKING | RPC_UNKNOWN_ERRORS, v3lock_proclaim},
     [RPC_ELECTION_LEADER] =   {RPC_KEYS, RPC_KEYS, RPC_BLOCKING | RPC_UNKNOWN_ERRORS, v3lock_leader},
-    [RPC_ELECTION_OBSERVE] =  {RPC_KEYS, RPC_KEYS, RPC_BLOCKING | RPC_WAITS | RPC_UNKNOWN_ERRORS, v3lock_observe, v3lock_check_observe},
-    [RPC_ELECTION_RESIGN] =   {RPC_KEYS, RPC_KEYS, RPC_BLOCKING | RPC_UNKNOWN_ERRORS, v3lock_resign, v3lock_check_resign},
+    [RPC_ELECTION_OBSERVE] =  {RPC_KEYS, RPC_KEYS, RPC_BLOCKING | RPC_WAITS | RPC_UNKNOWN_ERRORS, v3lock_observe},
+    [RPC_ELECTION_RESIGN] =   {RPC_KEYS, RPC_KEYS, RPC_BLOCKING | RPC_UNKNOWN_ERRORS, v3lock_resign},
 
     [RPC_HEALTH_CHECK] = {RPC_OPEN, RPC_OPEN, 0, v3maint_health_check},
     [RPC_HEALTH_WATCH] = {RPC_OPEN, RPC_OPEN, 0, v3maint_health_watch},
 };
 /* clang-format on */
+
+rpc_check *const rpc_checks[RPC_METHOD_N] = {
+    [RPC_KV_RANGE] = v3kv_check_range,
+    [RPC_KV_PUT] = v3kv_check_put,
+    [RPC_KV_DELETE_RANGE] = v3kv_check_delete_range,
+    [RPC_KV_TXN] = v3kv_check_txn,
+    [RPC_CLUSTER_MEMBER_ADD] = v3cluster_check_add,
+    [RPC_LOCK_UNLOCK] = v3lock_check_unlock,
+    [RPC_ELECTION_PROCLAIM] = v3lock_check_proclaim,
+    [RPC_ELECTION_OBSERVE] = v3lock_check_observe,
+    [RPC_ELECTION_RESIGN] = v3lock_check_resign,
+};

@@ -408,12 +408,10 @@ static void echo_stream(struct rpc_call *c)
 }
 
 const struct rpc_row rpc_rows[RPC_METHOD_N] = {
-    [RPC_KV_RANGE] = {RPC_KEYS, RPC_KEYS, RPC_LEARNER, v3kv_range,
-                      v3kv_check_range},
-    [RPC_KV_PUT] = {RPC_KEYS, RPC_KEYS, 0, v3kv_put, v3kv_check_put},
-    [RPC_KV_DELETE_RANGE] = {RPC_KEYS, RPC_KEYS, 0, v3kv_delete_range,
-                             v3kv_check_delete_range},
-    [RPC_KV_TXN] = {RPC_KEYS, RPC_KEYS, 0, v3kv_txn, v3kv_check_txn},
+    [RPC_KV_RANGE] = {RPC_KEYS, RPC_KEYS, RPC_LEARNER, v3kv_range},
+    [RPC_KV_PUT] = {RPC_KEYS, RPC_KEYS, 0, v3kv_put},
+    [RPC_KV_DELETE_RANGE] = {RPC_KEYS, RPC_KEYS, 0, v3kv_delete_range},
+    [RPC_KV_TXN] = {RPC_KEYS, RPC_KEYS, 0, v3kv_txn},
     [RPC_KV_COMPACT] = {RPC_ANY, RPC_ADMIN, 0, v3kv_compact},
     [RPC_KV_RANGE_STREAM] = {RPC_KEYS, RPC_KEYS, 0, v3kv_range_stream},
     [RPC_WATCH_WATCH] = {RPC_OPEN, RPC_OPEN, 0, v3watch_watch},
@@ -421,4 +419,11 @@ const struct rpc_row rpc_rows[RPC_METHOD_N] = {
     [RPC_LOCK_LOCK] = {RPC_OPEN, RPC_OPEN, RPC_BLOCKING | RPC_WAITS,
                        wait_until_gone},
     [RPC_LOCK_UNLOCK] = {RPC_OPEN, RPC_OPEN, RPC_BLOCKING, answer_at_once},
+};
+
+rpc_check *const rpc_checks[RPC_METHOD_N] = {
+    [RPC_KV_RANGE] = v3kv_check_range,
+    [RPC_KV_PUT] = v3kv_check_put,
+    [RPC_KV_DELETE_RANGE] = v3kv_check_delete_range,
+    [RPC_KV_TXN] = v3kv_check_txn,
 };
