@@ -38,6 +38,10 @@ plant() {
 	name=$(basename "$1" .patch)
 	patch=$PWD/$1
 	test=$(sed -n 's/^Test: //p' "$1")
+	if ! apply --dry-run -i "$patch"; then
+		echo "| $name | - | - | - | THE PATCH DOES NOT FIT ITS FILE ANY MORE |"
+		return 1
+	fi
 	apply -i "$patch" || return 1
 	if (cd "$tmp/tree" && make "$BUILD/tests/${test:-sim_test}" >"$tmp/log" 2>&1); then
 		run_test "$test" >"$tmp/log" 2>&1
