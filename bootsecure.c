@@ -117,6 +117,9 @@ static int open_side(const struct config *c, const struct side *s,
     if (!has_files(f))
         return 0;
     log_side(s, f);
+    if (!s->is_peer && !wants_tls(s->listen) &&
+        !wants_tls(&c->listen_metrics_urls))
+        return 0; /* not looked at, as it was said: they may not even exist */
     o.cert_file = f->cert_file;
     o.key_file = f->key_file;
     o.client_cert_file = f->client_cert_file;

@@ -15,7 +15,7 @@ case $(curl --version) in
 	exit 0
 	;;
 esac
-case $("$ETCD" --cert-file none 2>&1) in
+case $("$ETCD" --peer-cert-file none 2>&1) in
 *"left out of this build"*)
 	echo "skipped: built without TLS"
 	exit 0

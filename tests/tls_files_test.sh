@@ -19,7 +19,7 @@ run() { # NAME FLAGS...
 		--advertise-client-urls "${listen:-$url}" --listen-peer-urls "http://127.0.0.1:$peer" \
 		--initial-advertise-peer-urls "http://127.0.0.1:$peer" \
 		--initial-cluster "$name=http://127.0.0.1:$peer" "$@"
-	wait_for 10 grep -q 'serving client requests' "$name.log"
+	wait_for 10 grep -q 'ready to serve client requests' "$name.log"
 }
 
 # An authority below another: NAME AUTHORITY DAYS EXTENSION...
@@ -172,4 +172,9 @@ if [ "$(id -u)" = 0 ]; then
 fi
 [ "$(id -u)" = 0 ] && [ -z "$as" ] ||
 	dies 'open secret.key: permission denied' --cert-file server.pem --key-file secret.key
+
+# Where no client speaks TLS nobody looks at the clients' files, as in etcd.
+listen=http://127.0.0.1:$port
+run plain --cert-file none.pem --key-file none.key --trusted-ca-file none.pem
+check 1 grep -c 'url http.* is HTTP while peer key/cert files are presented' plain.log
 finish

@@ -87,7 +87,7 @@ files="--cert-file server.pem --key-file server.key"
 	dies "cannot listen on TLS for 127.0.0.1:$peer: KeyFile and CertFile are not presented" \
 		--listen-client-urls "http://127.0.0.1:$port" --listen-peer-urls "https://127.0.0.1:$peer"
 	dies "KeyFile and CertFile must both be present[key: , cert: server.pem]" \
-		--listen-client-urls "http://127.0.0.1:$port" --cert-file server.pem
+		--listen-client-urls "http://127.0.0.1:$port" --peer-cert-file server.pem
 	dies "open none.pem: no such file or directory" --listen-client-urls "$url" $files \
 		--trusted-ca-file none.pem
 	dies "private key does not match public key" --listen-client-urls "$url" \
