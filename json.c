@@ -18,6 +18,7 @@
  */
 #include "json.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <strings.h>
 
@@ -608,6 +609,7 @@ static int build(struct json_reader *r, struct document *d)
             continue;
         }
         if (token == JSON_READ_ARRAY_END || token == JSON_READ_OBJECT_END) {
+            assert(n > 0); /* the reader has no end without a beginning */
             n--;
             continue;
         }
