@@ -34,7 +34,7 @@ static int next_line(struct buf *in, struct str *line)
 static int read_compares(struct ctl *c, struct rpcpb_txn_request *r)
 {
     struct buf in = {0};
-    struct str line;
+    struct str line = {0};
     struct err e;
     int rc;
 
@@ -139,7 +139,7 @@ static int read_requests(struct ctl *c, struct rpcpb_request_op **items,
                          size_t *n)
 {
     struct buf in = {0};
-    struct str line;
+    struct str line = {0};
     int rc;
 
     while ((rc = next_line(&in, &line)) > 0 && *n < OPS_MAX) {
