@@ -49,9 +49,11 @@
 #define CROWD_SYNCS 16
 
 /* From here on a disk is slow enough to gather for: until nobody has come for
- * this part of what it takes, and for a quarter of that at most. */
+ * this part of what it takes, and for a quarter of that at most. One that hung
+ * counts as so slow only, lest the next write waits for seconds. */
 #define GATHER_NS NS_PER_MS
 #define GATHER_PART 16
+#define GATHER_MAX_NS (200 * NS_PER_MS)
 
 #define REFUSAL_NS NS_PER_S /* between two lines about peers' bad messages */
 
@@ -359,8 +361,9 @@ bool server_gather(struct server *s)
 /* Those whom the last sync answered. raft_mu is held, and released meanwhile. */
 static void gather(struct server *s)
 {
-    int64_t part = s->write_ns / GATHER_PART;
-    int64_t now = sys_mono_ns(), end = now + s->write_ns / 4;
+    int64_t takes = s->write_ns < GATHER_MAX_NS ? s->write_ns : GATHER_MAX_NS;
+    int64_t part = takes / GATHER_PART;
+    int64_t now = sys_mono_ns(), end = now + takes / 4;
     unsigned seen;
 
     do {
