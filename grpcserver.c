@@ -1301,7 +1301,7 @@ static bool leader_is_lost(struct conn *c, int64_t now)
     int64_t patience_ns =
         3 * server_config(c->g->server)->election_ms * NS_PER_MS;
 
-    if (rpc_has_leader(c->g->server))
+    if (server_has_leader(c->g->server))
         c->leader_seen_ns = now;
     return now - c->leader_seen_ns > patience_ns;
 }

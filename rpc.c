@@ -46,14 +46,6 @@ struct rpcpb_response_header *rpc_header(struct rpc_call *c, struct v3_header h)
 
 /* --- Admission. --------------------------------------------------------------------- */
 
-bool rpc_has_leader(struct server *s)
-{
-    struct server_status status;
-
-    server_status(s, &status);
-    return status.raft.leader != 0;
-}
-
 static void get_enabled(struct auth *a, void *arg)
 {
     *(bool *)arg = auth_enabled(a);
@@ -282,7 +274,7 @@ void rpc_run(struct rpc_call *c)
         rpc_fail_error(c, V3_NOT_SUPPORTED_FOR_LEARNER);
         return;
     }
-    if (c->has_leader && !rpc_has_leader(c->server)) {
+    if (c->has_leader && !server_has_leader(c->server)) {
         rpc_fail_error(c, V3_NO_LEADER);
         return;
     }

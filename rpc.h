@@ -351,8 +351,6 @@ void rpc_sent(struct rpc_call *c, size_t bytes);
 /* The handler ended the call with this status; to be told once, while c is
  * there. */
 void rpc_ended(const struct rpc_call *c, int code);
-/* Does this member know a leader now? */
-bool rpc_has_leader(struct server *s);
 /* Wait until no blocking handler runs any more: all calls are gone by then. */
 void rpc_wait_idle(void);
 

@@ -1399,6 +1399,14 @@ void server_status(struct server *s, struct server_status *out)
     pthread_mutex_unlock(&s->wait_mu);
 }
 
+bool server_has_leader(struct server *s)
+{
+    struct server_status status;
+
+    server_status(s, &status);
+    return status.raft.leader != 0;
+}
+
 bool server_is_leader(struct server *s)
 {
     bool lead;

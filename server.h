@@ -168,6 +168,8 @@ struct server_status {
 };
 
 void server_status(struct server *s, struct server_status *out);
+/* Does this member know a leader now? */
+bool server_has_leader(struct server *s);
 bool server_is_leader(struct server *s);
 bool server_is_learner(const struct server *s); /* takes no lock */
 size_t server_progress(struct server *s, struct raft_progress *out, size_t max);

@@ -135,7 +135,7 @@ static void ask(struct rpc_call *c, void (*fn)(struct auth *a, void *arg))
     struct question q = {.call = c};
     enum v3_error e = v3_read_index_wait(c->server);
 
-    if (e == V3_TIMEOUT && !rpc_has_leader(c->server)) {
+    if (e == V3_TIMEOUT && !server_has_leader(c->server)) {
         /* etcd has questions in the log, and this is what it says of writes */
         rpc_fail(c, GRPC_UNKNOWN, "context deadline exceeded");
         return;

@@ -399,16 +399,6 @@ static enum v3_error wait_to_ask(struct server *s, int64_t deadline)
     return error;
 }
 
-static bool has_leader(struct server *s)
-{
-    bool has;
-
-    pthread_mutex_lock(&s->raft_mu);
-    has = s->leader != 0;
-    server_leave_raft(s);
-    return has;
-}
-
 /*
  * Before anybody speaks of leases. A leader must be known as that to a quorum:
  * one that was cut off would renew what another lets end, and deny what another
@@ -420,7 +410,7 @@ static enum v3_error confirm(struct server *s, int64_t deadline)
     int64_t left_ms = (deadline - sys_mono_ns()) / NS_PER_MS;
     enum v3_error error = v3_error_of_server(server_read_index(s, left_ms));
 
-    if (error != V3_OK && error != V3_STOPPED && !has_leader(s))
+    if (error != V3_OK && error != V3_STOPPED && !server_has_leader(s))
         error = V3_NO_LEADER; /* whom it waited for */
     return error;
 }

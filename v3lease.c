@@ -216,7 +216,7 @@ static void confirmed(struct v3_read *read)
     int64_t id = r->id, ttl;
 
     free(r);
-    if (e == V3_TIMEOUT && !rpc_has_leader(c->server))
+    if (e == V3_TIMEOUT && !server_has_leader(c->server))
         e = V3_NO_LEADER; /* whom it waited for */
     if (e)
         settle(c, 1, false, e);

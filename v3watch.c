@@ -643,7 +643,7 @@ static void receive(struct stream *s, struct request *r)
     s->inbox_bytes += r->size;
     pthread_mutex_unlock(&s->mu);
     if (r->kind == CREATE && r->create.start_revision == 0 &&
-        rpc_has_leader(server)) {
+        server_has_leader(server)) {
         r->read.done = on_read;
         r->read.arg = r;
         v3_read_index(server, &r->read, server_config(server)->election_ms);

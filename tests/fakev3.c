@@ -82,6 +82,11 @@ void server_status(struct server *s, struct server_status *out)
         __atomic_load_n(&s->leaderless, __ATOMIC_ACQUIRE) ? 0 : 11;
 }
 
+bool server_has_leader(struct server *s)
+{
+    return !__atomic_load_n(&s->leaderless, __ATOMIC_ACQUIRE);
+}
+
 bool server_is_learner(const struct server *s)
 {
     return __atomic_load_n(&s->learner, __ATOMIC_ACQUIRE);
