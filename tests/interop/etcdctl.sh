@@ -19,7 +19,7 @@ mask() { # the session's lease ids, then what nobody can foresee
 		-e 's/true, false, [0-9]+, [0-9]+, [0-9]+/true, false, N, N, N/; s/[0-9]+ \|  +[0-9]+ \|  +[0-9]+ \|  +\|$/N | N | N | |/' \
 		-e 's/((held|race)\/)[0-9a-f]{12,16}/\1LEASE/; s/^lease [0-9a-f]{12,16} granted/lease LEASE granted/; s/lease [0-9a-f]{12,16} revoked/lease LEASE revoked/; s/^Member +/Member /' \
 		-e '/ HEALTH /s/ +TOOK +/ TOOK /; /^\+-+\+-+\+-+\+-+\+$/s/-+/-/g' \
-		-e 's/(ETCD_INITIAL_CLUSTER=")(second=[^,"]*),([^"]*)"/\1\3,\2"/' \
+		-e 's/(ETCD_INITIAL_CLUSTER=")([^"]*),(default=[^,"]*)/\1\3,\2/' \
 		-e 's/[0-9.]+ [kM]B/SIZE/g' -e 's/_created"[^}]*//' "$1"
 }
 
