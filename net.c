@@ -109,18 +109,22 @@ bool net_would_block(int errnum)
 /*
  * A lone client that sends one request after the other has the next one ready
  * some 15 us after the answer. To fall asleep for that, and to be woken by another
- * core, can take longer than all the rest, above all on virtual machines. So a
- * reader whose peer was prompt every time of late stays awake for it, for PROMPT_NS
- * at most, and lets any thread go first that has something to do. Once in vain, it
- * sleeps the next times, twice as many as before. Only where the request
- * took as little: a client that waited for a disk is asleep itself. All readers
- * together keep half of the cores awake at most.
+ * core, can take longer than all the rest: 3 us where cores stay awake, 50 us and
+ * more on a virtual machine that gives them back. So a reader whose requests follow
+ * one another within CYCLE_NS, with none of other peers' between, tries to wait
+ * awake, for AWAKE_NS at most, and lets any thread go first that has something to
+ * do. It goes on as long as requests follow one another in an eighth less time than
+ * when it slept; else it sleeps the next times, twice as many as before. What sleep
+ * costs is looked at again every SETTLED waits. All readers together keep half of
+ * the cores awake at most.
  */
-#define PROMPT_NS (50 * 1000)
-#define PROMPT_TIMES 16
-#define PROMPT_TIMES_MAX 4096
+#define AWAKE_NS (200 * 1000)
+#define CYCLE_NS (500 * 1000)
+#define TRIAL 64
+#define SETTLED 16384
 
-static int n_awake; /* atomic */
+static int n_awake;                        /* atomic */
+static const struct net_waits *last_heard; /* atomic; never followed */
 
 static int awake_max(void)
 {
@@ -137,10 +141,9 @@ static int awake_max(void)
 }
 
 /* Then stop_waiting_awake(). */
-static bool wait_awake(struct net_stream *s, int64_t now)
+static bool wait_awake(const struct net_waits *w)
 {
-    if (s->n_prompt < PROMPT_TIMES + s->n_more ||
-        now - s->heard_ns >= PROMPT_NS)
+    if (!w->awake)
         return false;
     if (__atomic_add_fetch(&n_awake, 1, __ATOMIC_RELAXED) <= awake_max())
         return true;
@@ -148,44 +151,67 @@ static bool wait_awake(struct net_stream *s, int64_t now)
     return false;
 }
 
-static void stop_waiting_awake(struct net_stream *s, bool in_vain)
+static void stop_waiting_awake(void)
 {
     __atomic_sub_fetch(&n_awake, 1, __ATOMIC_RELAXED);
-    if (!in_vain)
-        s->n_more /= 2;
-    else if (s->n_more < PROMPT_TIMES_MAX / 4)
-        s->n_more = 2 * s->n_more + PROMPT_TIMES;
 }
 
 static bool is_awake_still(int64_t began)
 {
     sched_yield();
-    return sys_mono_ns() - began < PROMPT_NS;
+    return sys_mono_ns() - began < AWAKE_NS;
 }
 
-static void heard(struct net_stream *s, int64_t began)
+static void wait_otherwise(struct net_waits *w, bool awake)
 {
-    s->heard_ns = sys_mono_ns();
-    if (s->heard_ns - began >= PROMPT_NS)
-        s->n_prompt = 0;
-    else if (s->n_prompt < PROMPT_TIMES_MAX)
-        s->n_prompt++;
+    w->awake = awake;
+    w->n = 0;
+}
+
+/* A wait is over, and one request with it. */
+static void heard(struct net_waits *w)
+{
+    int64_t now = sys_mono_ns(), ns = now - w->heard_ns;
+    int64_t *mean = w->awake ? &w->awake_ns : &w->asleep_ns;
+
+    w->heard_ns = now;
+    if (__atomic_load_n(&last_heard, __ATOMIC_RELAXED) != w) {
+        __atomic_store_n(&last_heard, w, __ATOMIC_RELAXED);
+        wait_otherwise(w, false);
+        return;
+    }
+    if (ns > CYCLE_NS) /* one long one does not tell much */
+        ns = CYCLE_NS;
+    *mean = w->n == 0 ? ns : *mean + (ns - *mean) / (TRIAL / 2);
+    w->n++;
+    if (!w->awake) {
+        if (w->n >= TRIAL + w->n_more && w->asleep_ns < CYCLE_NS / 4 * 3)
+            wait_otherwise(w, true);
+    } else if (w->n >= TRIAL && w->awake_ns > w->asleep_ns / 8 * 7) {
+        if (w->n_more < SETTLED / 8)
+            w->n_more = 2 * w->n_more + TRIAL;
+        wait_otherwise(w, false);
+    } else if (w->n >= SETTLED) {
+        w->n_more = 0;
+        wait_otherwise(w, false);
+    }
 }
 
 int net_poll(struct net_stream *s, struct pollfd *p, int n, int ms)
 {
     int64_t began = sys_mono_ns();
+    bool awake = ms != 0 && wait_awake(&s->waits);
     int r = 0;
 
-    if (ms != 0 && wait_awake(s, began)) {
+    if (awake) {
         do
             r = poll(p, (nfds_t)n, 0);
         while (r == 0 && is_awake_still(began));
-        stop_waiting_awake(s, r == 0);
+        stop_waiting_awake();
     }
     if (r == 0)
         r = poll(p, (nfds_t)n, ms);
-    heard(s, began);
+    heard(&s->waits);
     return r;
 }
 
@@ -193,19 +219,19 @@ int net_poll(struct net_stream *s, struct pollfd *p, int n, int ms)
 static ssize_t receive(struct net_stream *s, void *p, size_t n)
 {
     int64_t began = sys_mono_ns();
-    bool none = true;
+    bool awake = wait_awake(&s->waits), none = true;
     ssize_t r = -1;
 
-    if (wait_awake(s, began)) {
+    if (awake) {
         do {
             r = recv(s->fd, p, n, MSG_DONTWAIT);
             none = r < 0 && net_would_block(errno);
         } while (none && is_awake_still(began));
-        stop_waiting_awake(s, none);
+        stop_waiting_awake();
     }
     if (none)
         r = recv(s->fd, p, n, 0);
-    heard(s, began);
+    heard(&s->waits);
     return r;
 }
 

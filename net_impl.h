@@ -28,15 +28,22 @@ struct net_layer {
     void (*release)(struct net_stream *s);
 };
 
+/* How fast requests follow one another, to choose how their reader waits. */
+struct net_waits {
+    int64_t heard_ns;            /* when a wait ended */
+    int64_t asleep_ns, awake_ns; /* means of the time from one to the next */
+    int n;                       /* waits since it waits this way */
+    int n_more; /* beyond the usual, before it tries to wait awake again */
+    bool awake;
+};
+
 struct net_stream {
     int fd;
     int64_t write_ms; /* of one wait, in writes without a deadline; 0: none */
     char peer[NET_NAME_MAX];
     const struct net_layer *layer; /* NULL: the socket's bytes are the stream */
     struct nettls *tls;            /* the layer's */
-    int64_t heard_ns;              /* the reader's: when a wait ended */
-    int n_prompt; /* likewise; the times of late that the peer was prompt */
-    int n_more;   /* likewise; beyond the usual, before it waits awake again */
+    struct net_waits waits;        /* the reader's */
     short awaits; /* atomic: events that a wait with a deadline is for; or 0 */
 };
 
