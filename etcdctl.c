@@ -1116,17 +1116,17 @@ void ctl_ask_secret(const char *prompt, struct buf *out)
     struct termios saved, silent;
     bool terminal = tcgetattr(STDIN_FILENO, &saved) == 0;
 
-    printf("%s", prompt);
-    fflush(stdout);
     sigaction(SIGINT, &quiet, &before);
-    if (terminal) {
+    if (terminal) { /* before it asks: a program may answer at once */
         silent = saved;
         silent.c_lflag &= ~(tcflag_t)ECHO;
-        tcsetattr(STDIN_FILENO, TCSAFLUSH, &silent);
+        tcsetattr(STDIN_FILENO, TCSADRAIN, &silent);
     }
+    printf("%s", prompt);
+    fflush(stdout);
     read_line(out);
     if (terminal)
-        tcsetattr(STDIN_FILENO, TCSAFLUSH, &saved);
+        tcsetattr(STDIN_FILENO, TCSADRAIN, &saved);
     printf("\n");
     fflush(stdout);
     sigaction(SIGINT, &before, NULL);

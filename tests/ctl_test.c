@@ -823,6 +823,42 @@ static void test_backup(void)
     free(dir);
 }
 
+/* A program that waits for the question answers it at once: nothing is lost, and
+ * nothing can be seen of it. */
+static void test_ask_secret(void)
+{
+    int tty = posix_openpt(O_RDWR | O_NOCTTY), rc;
+    char seen[200] = "";
+    size_t n = 0;
+    ssize_t r;
+    pid_t child;
+
+    CHECK(tty >= 0 && grantpt(tty) == 0 && unlockpt(tty) == 0);
+    child = fork();
+    if (child == 0) {
+        int end = open(ptsname(tty), O_RDWR | O_NOCTTY);
+        struct buf got = {0}, again = {0};
+
+        dup2(end, STDIN_FILENO);
+        dup2(end, STDOUT_FILENO);
+        alarm(20);
+        ctl_ask_secret("Password: ", &got);
+        ctl_ask_secret("Again: ", &again);
+        _exit(strcmp(buf_z(&got), "secret") == 0 &&
+                      strcmp(buf_z(&again), "typed ahead") == 0
+                  ? 0
+                  : 1);
+    }
+    while (!strstr(seen, "Password: ") &&
+           (r = read(tty, seen + n, sizeof(seen) - 1 - n)) > 0)
+        n += (size_t)r;
+    CHECK(write(tty, "secret\ntyped ahead\n", 19) == 19);
+    CHECK(waitpid(child, &rc, 0) == child && rc == 0);
+    r = read(tty, seen + n, sizeof(seen) - 1 - n);
+    CHECK(r > 0 && strstr(seen, "Again: ") && !strstr(seen, "secret"));
+    close(tty);
+}
+
 int main(void)
 {
     pid_t server = start_server();
@@ -843,6 +879,7 @@ int main(void)
     test_quote();
     test_clean_path();
     test_backup();
+    test_ask_secret();
     kill(server, SIGKILL);
     waitpid(server, NULL, 0);
     buf_release(&out);
