@@ -10,13 +10,15 @@ and 8.2, 8.3 in RFC 9113). h2spec knows nothing of gRPC: its requests are GET an
 POST without a content-type, which we answer with 415. So cases that take a
 request are made with both: such a "plain" one and a "call". The others are
 what RFC 9113 says beyond that. No case sleeps: an answer to PING tells that all
-before it was handled.
+before it was handled. All of it once more over TLS, on a listener beside.
 """
 import collections
 import contextlib
+import itertools
 import os
 import signal
 import socket
+import ssl
 import struct
 import subprocess
 import sys
@@ -25,6 +27,7 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from differential import TOP, free_ports  # noqa: E402
+from websocket import make_certificate  # noqa: E402
 
 OURS = os.path.join(TOP, "etcd")
 READY_S, WAIT_S = 20, 3  # for the server to start; for what must come
@@ -155,9 +158,12 @@ class Closed(Exception):
 class Connection:
     """All frames that come are kept; `heard` of them were waited for."""
 
-    def __init__(self, port, handshake=True):
+    def __init__(self, door, handshake=True):
+        port, tls = door
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=WAIT_S)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if tls:
+            self.socket = tls.wrap_socket(self.socket, server_hostname="127.0.0.1")
         self.input, self.frames, self.heard, self.closed, self.settings = b"", [], 0, False, {}
         if handshake:
             self.send(PREFACE + settings())
@@ -911,11 +917,11 @@ def all_cases():
     return cases
 
 
-def run(port, steps):
+def run(door, steps):
     """What is wrong, or None."""
     bare = steps[0] == BARE
     try:
-        with contextlib.closing(Connection(port, not bare)) as connection:
+        with contextlib.closing(Connection(door, not bare)) as connection:
             for step in steps[bare:]:
                 if isinstance(step, bytes):
                     connection.send(step)
@@ -926,20 +932,29 @@ def run(port, steps):
     return None
 
 
+def trusting(certificate):
+    context = ssl.create_default_context(cafile=certificate + ".pem")
+    context.set_alpn_protocols(["h2"])
+    return context
+
+
 @contextlib.contextmanager
 def server():
-    """The port of one of ours, which is stopped in any case."""
-    port, peer_port = free_ports(2)
-    client, peer = (f"http://127.0.0.1:{p}" for p in (port, peer_port))
+    """The doors of one of ours, plain and by TLS: a port, and None or a context. It is stopped in any case."""
+    plain, secure, peer = free_ports(3)
+    clients, peer = f"http://127.0.0.1:{plain},https://127.0.0.1:{secure}", f"http://127.0.0.1:{peer}"
     with tempfile.TemporaryDirectory(prefix="etcd-test.") as folder, \
             open(os.path.join(folder, "log"), "w+", encoding="utf-8") as log:
+        certificate = make_certificate(folder)
         process = subprocess.Popen(
-            [OURS, "--name", "m", "--data-dir", os.path.join(folder, "data"), "--listen-client-urls", client,
-             "--advertise-client-urls", client, "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
-             "--initial-cluster", f"m={peer}", f"--max-concurrent-streams={STREAMS_MAX}"], stdout=log, stderr=log)
+            [OURS, "--name", "m", "--data-dir", os.path.join(folder, "data"), "--listen-client-urls", clients,
+             "--advertise-client-urls", clients, "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
+             "--initial-cluster", f"m={peer}", f"--max-concurrent-streams={STREAMS_MAX}",
+             "--cert-file", certificate + ".pem", "--key-file", certificate + ".key"], stdout=log, stderr=log)
         try:
-            wait_ready(port, process, log)
-            yield port
+            doors = ((plain, None), (secure, trusting(certificate)))
+            wait_ready(doors[0], process, log)
+            yield doors
             if process.poll() is not None:
                 log.seek(0)
                 raise SystemExit(f"the server ended: {log.read()}")
@@ -952,10 +967,10 @@ def server():
                 process.wait()
 
 
-def wait_ready(port, process, log):
+def wait_ready(door, process, log):
     end = time.monotonic() + READY_S
     while time.monotonic() < end and process.poll() is None:
-        if not run(port, (CALL.whole(), well_answered)):
+        if not run(door, (CALL.whole(), well_answered)):
             return
         time.sleep(0.05)
     log.seek(0)
@@ -966,12 +981,12 @@ def main(words):
     for s in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(s, lambda *_: sys.exit(1))  # so that the server is stopped
     passed = failed = 0
-    with server() as port:
-        for section, what, *steps in all_cases():
-            name = f"{section}: {what}"
+    with server() as doors:
+        for (section, what, *steps), door in itertools.product(all_cases(), doors):
+            name = f"{section}{', TLS' * bool(door[1])}: {what}"
             if not all(word in name for word in words):
                 continue
-            wrong = run(port, steps)
+            wrong = run(door, steps)
             passed, failed = passed + (not wrong), failed + bool(wrong)
             if wrong:
                 print(f"FAIL: {name}: {wrong}", flush=True)
