@@ -187,6 +187,7 @@ static ssize_t layer_try_read(struct net_stream *s, void *p, size_t room)
 {
     struct nettls *n = s->tls;
     enum step step = STEP_DONE;
+    bool dry = false; /* the socket gave less than there was room for */
     ssize_t r = 0;
     size_t got = 0;
 
@@ -195,8 +196,12 @@ static ssize_t layer_try_read(struct net_stream *s, void *p, size_t room)
         if (got == room)
             return (ssize_t)got;
         step = take_record(s);
-        if (step == STEP_MORE)
+        if (step == STEP_MORE) {
+            if (got && dry)
+                break;
             r = fill(s, false, 0);
+            dry = n->in.len < n->in.cap;
+        }
         if (step == STEP_FAILED || step == STEP_END || r < 0)
             break;
     }
