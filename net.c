@@ -44,6 +44,8 @@
 #define KEEPALIVE_S 30
 #define ACCEPT_PAUSE_MS 20
 #define LOOKUP_MS 10000 /* of a name to listen on */
+#define BUSY_MS 1000    /* how long an address in use is waited for */
+#define BUSY_PAUSE_MS 5
 #define DIAL_SLICE_MS 50
 #define DIAL_SHARE_MS 2000 /* what one of several addresses gets at least */
 #define LINGER_STEP 4096
@@ -746,6 +748,24 @@ static int bind_and_listen(const struct dns_addr *a,
     return -1;
 }
 
+/*
+ * An address may be in use for a moment only: by the process that this one
+ * replaces, or by one that found the port free for us and whose child, forked
+ * meanwhile, has not got rid of that socket yet.
+ */
+static int listen_when_free(const struct dns_addr *a,
+                            const struct net_listen_options *o,
+                            const char **step)
+{
+    int64_t give_up = sys_mono_ns() + BUSY_MS * NS_PER_MS;
+    int fd;
+
+    while ((fd = bind_and_listen(a, o, step)) < 0 && errno == EADDRINUSE &&
+           sys_mono_ns() < give_up)
+        sys_sleep_ms(BUSY_PAUSE_MS);
+    return fd;
+}
+
 static int listen_tcp(const struct url *u, const struct net_listen_options *o,
                       struct net_listener *out, struct err *e)
 {
@@ -764,7 +784,7 @@ static int listen_tcp(const struct url *u, const struct net_listen_options *o,
         return err_set(e, NET_EIO, "listen tcp: %s", why.msg);
 
     for (size_t i = 0; i < n; i++) {
-        out->fd = bind_and_listen(&addrs[i], o, &step);
+        out->fd = listen_when_free(&addrs[i], o, &step);
         if (out->fd >= 0)
             return 0;
         if (errno != EAFNOSUPPORT && errno != EADDRNOTAVAIL)

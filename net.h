@@ -131,10 +131,11 @@ struct net_listen_options {
 
 /*
  * Bind and listen. Errors in etcd's words: "listen tcp 127.0.0.1:2379: bind:
- * address already in use". o may be NULL. SO_REUSEADDR is always set, as Go
- * does: it lets a restarted server have its port while old connections linger.
- * A Unix-domain socket is named host:port of its URL; a file of that name that
- * nobody listens on is removed first.
+ * address already in use", which is said after a second of trying. o may be
+ * NULL. SO_REUSEADDR is always set, as Go does: it lets a restarted server have
+ * its port while old connections linger. A Unix-domain socket is named
+ * host:port of its URL; a file of that name that nobody listens on is removed
+ * first.
  */
 int net_listen(const struct url *u, const struct net_listen_options *o,
                struct net_listener *out, struct err *e);

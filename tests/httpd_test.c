@@ -262,8 +262,8 @@ static void listen_on(const char *text)
     struct url u;
 
     CHECK(url_parse(str_of(text), &u, &e) == 0);
-    if (net_listen(&u, NULL, &listener, &e) < 0)
-        fprintf(stderr, "%s\n", e.msg);
+    net_listen(&u, NULL, &listener, &e);
+    CHECK_STR(e.msg, "");
     url_release(&u);
 }
 
@@ -1593,6 +1593,33 @@ static void test_listen(void)
     net_listener_close(&listener);
 }
 
+static void *give_up_port(void *arg)
+{
+    sys_sleep_ms(50);
+    close(*(int *)arg);
+    return NULL;
+}
+
+/* A port that is somebody's for a moment more is waited for. */
+static void test_listen_when_free(void)
+{
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_in a = {.sin_family = AF_INET,
+                            .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    socklen_t len = sizeof(a);
+    pthread_t holder;
+    char *text;
+
+    CHECK(bind(fd, (struct sockaddr *)&a, sizeof(a)) == 0);
+    CHECK(getsockname(fd, (struct sockaddr *)&a, &len) == 0);
+    text = xasprintf("http://127.0.0.1:%d", ntohs(a.sin_port));
+    pthread_create(&holder, NULL, give_up_port, &fd);
+    listen_on(text);
+    pthread_join(holder, NULL);
+    net_listener_close(&listener);
+    free(text);
+}
+
 static void test_unix(void)
 {
     char dir[] = "/tmp/httpd_test.XXXXXX", was[512];
@@ -1654,6 +1681,7 @@ int main(void)
     test_no_descriptors();
     test_client();
     test_listen();
+    test_listen_when_free();
     test_unix();
     net_park_stop();
     CHECK(shared.odd == 0);
