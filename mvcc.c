@@ -407,6 +407,14 @@ size_t mvcc_log_next(const struct mvcc *m, struct mvcc_cursor *c, int64_t last,
     return n;
 }
 
+size_t mvcc_log_live(const struct mvcc *m, int64_t revision)
+{
+    struct kvtree_cursor c;
+
+    seek_log(m, revision, 0, &c);
+    return m->log.n_live - kvtree_rank(&c);
+}
+
 struct mvcc_kv *mvcc_prev(const struct mvcc *m, const struct mvcc_kv *kv)
 {
     if (kv->mod_revision - 1 < m->compacted)

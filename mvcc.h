@@ -333,15 +333,19 @@ void mvcc_unpin(struct mvcc *m, struct mvcc_pin *p);
  *     } while (!read.done);
  *     mvcc_read_close(&read);                      lock
  *
- * One step looks at MVCC_READ_STEP keys at most, and may yield none. If
- * read.unsorted is set, all is gathered and mvcc_read_sort() is due before
- * the next step; it needs no lock. In key order nothing is held but the pin
- * and one reference: an answer of any size costs no memory here.
+ * One step looks at MVCC_READ_STEP keys or versions at most, and may yield
+ * none. If read.unsorted is set, all is gathered and mvcc_read_sort() is due
+ * before the next step; it needs no lock. In key order nothing is held but the
+ * pin and one reference: an answer of any size costs no memory here.
  *
  * count and more are true once done is. A second pass, after
  * mvcc_read_rewind(), yields exactly the same: the first one can measure.
  */
 #define MVCC_READ_STEP 2000
+
+struct mvcc_cursor { /* in the log: the next one is at or behind this */
+    int64_t main, sub;
+};
 
 struct mvcc_read {
     int64_t revision; /* of the answer's header */
@@ -353,10 +357,11 @@ struct mvcc_read {
     struct mvcc_range req; /* its strings are borrowed until the end */
     struct mvcc_pin pin;
     int phase;
-    bool counted;         /* count was known from the start */
+    bool counted;         /* count is known before the walk */
     bool inclusive;       /* last itself is due */
     struct mvcc_kv *last; /* of the key to go on behind; owned; or NULL */
     int64_t at;           /* the revision that is read */
+    struct mvcc_cursor later; /* above it, what is to be looked at next */
     int64_t taken;        /* so many were within the bounds */
     struct mvcc_kv **kvs; /* gathered for sorting; owned */
     size_t n, cap, next;
@@ -372,10 +377,6 @@ void mvcc_read_rewind(struct mvcc_read *r);
 void mvcc_read_close(struct mvcc_read *r);
 
 /* --- The log: all versions in order of revision. --------------------------- */
-
-struct mvcc_cursor { /* the next one is at or behind this */
-    int64_t main, sub;
-};
 
 /*
  * The next versions up to revision last, at most max; references that the

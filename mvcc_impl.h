@@ -85,6 +85,9 @@ struct mvcc_kv *mvcc_walk_next(struct mvcc_walk *w); /* NULL at the end */
  * are alive before it. */
 size_t mvcc_span_count(struct mvcc *m, struct mvcc_span span, size_t *before);
 
+/* How many versions that are no tombstones there are from a revision on. */
+size_t mvcc_log_live(const struct mvcc *m, int64_t revision);
+
 /* A put that has passed all checks. */
 void mvcc_do_put(struct mvcc *m, const struct mvcc_put *p,
                  struct mvcc_put_result *out);

@@ -3,6 +3,7 @@
  *
  * A read goes through these phases; which ones, is decided when it is opened:
  *
+ *     LOOK_BACK      undo what the log's later versions did to the count
  *     COUNT          only count, along the keys
  *     WALK           hand out along the keys: key order needs no sorting
  *     GATHER         collect references along the keys
@@ -10,8 +11,11 @@
  *     END
  *
  * At the present revision the tree knows the count, and so, without bounds on
- * revisions, whether limit will cut. Otherwise the walk goes on to the end of
- * the range after limit is reached, only to count.
+ * revisions, whether limit will cut. The count at an earlier one follows from
+ * it by way of all that changed since: who lists page by page reads at the
+ * revision of the first page, which is a moment ago. Where more has changed
+ * than there is in the range, the walk goes on to the end of the range after
+ * limit is reached, only to count.
  *
  * Between two steps the read remembers a version of the key that it saw last.
  * It need not be in the tree any more: its key says where to go on. New keys
@@ -21,7 +25,7 @@
 
 #include <assert.h>
 
-enum { COUNT, WALK, GATHER, SORT, EMIT, END };
+enum { LOOK_BACK, COUNT, WALK, GATHER, SORT, EMIT, END };
 
 static bool has_bounds(const struct mvcc_range *q)
 {
@@ -67,8 +71,9 @@ static void skip_to_last(struct mvcc_read *r, size_t before)
     const struct mvcc_range *q = &r->req;
     struct kvtree_cursor c;
 
-    if (q->target != MVCC_BY_KEY || q->order != MVCC_DESCEND || !r->counted ||
-        has_bounds(q) || q->limit <= 0 || q->limit >= r->count)
+    if (q->target != MVCC_BY_KEY || q->order != MVCC_DESCEND ||
+        r->at != r->revision || has_bounds(q) || q->limit <= 0 ||
+        q->limit >= r->count)
         return;
     kvtree_seek_live(&r->m->keys, before + (size_t)(r->count - q->limit), &c);
     r->last = mvcc_ref(kvtree_get(&c));
@@ -76,13 +81,34 @@ static void skip_to_last(struct mvcc_read *r, size_t before)
     r->more = true;
 }
 
-static int first_phase(const struct mvcc_read *r)
+/*
+ * Is the walk shorter if it knows the count, and is less to be looked at for
+ * that than the range holds? (Not all: of later versions only the live ones
+ * are counted.)
+ */
+static bool should_look_back(const struct mvcc_read *r, size_t in_range)
 {
-    if (r->counted && (r->req.count_only || r->count == 0))
-        return END;
-    if (r->req.count_only)
-        return COUNT;
-    return is_sorted_by_key(&r->req) ? WALK : GATHER;
+    const struct mvcc_range *q = &r->req;
+    bool cut = q->count_only || gather_max(q) > 0 ||
+               (q->limit > 0 && is_sorted_by_key(q));
+
+    return cut && mvcc_log_live(r->m, r->at + 1) < in_range;
+}
+
+/* The count is known, or has to be found out along the way. */
+static void begin(struct mvcc_read *r)
+{
+    const struct mvcc_range *q = &r->req;
+
+    if (r->counted && (q->count_only || r->count == 0))
+        r->phase = END;
+    else if (q->count_only)
+        r->phase = COUNT;
+    else
+        r->phase = is_sorted_by_key(q) ? WALK : GATHER;
+    r->done = r->phase == END;
+    if (r->phase == WALK && r->counted && !has_bounds(q))
+        r->more = q->limit > 0 && r->count > q->limit;
 }
 
 int mvcc_read_open(struct mvcc *m, const struct mvcc_range *req,
@@ -90,20 +116,24 @@ int mvcc_read_open(struct mvcc *m, const struct mvcc_range *req,
 {
     int64_t view = mvcc_view(m), at = req->revision > 0 ? req->revision : view;
     struct mvcc_span span = mvcc_span(req->key, req->range_end);
-    size_t before = 0;
+    size_t before = 0, now = 0;
 
     if (at > view)
         return MVCC_FUTURE_REV;
     if (at < m->compacted)
         return MVCC_COMPACTED;
     *r = (struct mvcc_read){.m = m, .req = *req, .revision = view, .at = at};
-    r->counted = at == view && !span.point;
-    if (r->counted)
-        r->count = (int64_t)mvcc_span_count(m, span, &before);
-    r->phase = first_phase(r);
-    r->done = r->phase == END;
-    if (r->phase == WALK && r->counted && !has_bounds(req))
-        r->more = req->limit > 0 && r->count > req->limit;
+    if (!span.point)
+        now = mvcc_span_count(m, span, &before);
+    if (at < view && should_look_back(r, now)) {
+        r->phase = LOOK_BACK;
+        r->later = (struct mvcc_cursor){at + 1, 0};
+        r->count = (int64_t)now;
+    } else {
+        r->counted = !span.point && at == view;
+        r->count = r->counted ? (int64_t)now : 0;
+        begin(r);
+    }
     if (r->phase == GATHER)
         skip_to_last(r, before);
     mvcc_pin(m, &r->pin, at);
@@ -123,6 +153,36 @@ void mvcc_read_close(struct mvcc_read *r)
     mvcc_unref_all(r->kvs, r->n);
     r->kvs = NULL;
     mvcc_unpin(r->m, &r->pin);
+}
+
+/* --- Looking back. ---------------------------------------------------------- */
+
+static bool is_live(const struct mvcc_kv *kv)
+{
+    return kv && !mvcc_is_tombstone(kv);
+}
+
+/* Above the revision that is read, the pin keeps the log as it is. */
+static void look_back(struct mvcc_read *r)
+{
+    struct mvcc_span span = mvcc_span(r->req.key, r->req.range_end);
+    struct mvcc_kv *kvs[100];
+    size_t n;
+
+    for (size_t looked = 0; looked < MVCC_READ_STEP; looked += n) {
+        n = mvcc_log_peek(r->m, &r->later, r->revision, kvs, ARRAY_LEN(kvs));
+        for (size_t i = 0; i < n; i++) {
+            struct str key = mvcc_key(kvs[i]);
+
+            if (str_cmp(key, span.begin) >= 0 && !mvcc_span_ends(&span, key))
+                r->count += is_live(kvs[i]->older) - is_live(kvs[i]);
+        }
+        if (n < ARRAY_LEN(kvs)) {
+            r->counted = true;
+            begin(r);
+            return;
+        }
+    }
 }
 
 /* --- Walking. --------------------------------------------------------------- */
@@ -319,6 +379,9 @@ size_t mvcc_read_next(struct mvcc_read *r, struct mvcc_kv **kvs, size_t max)
 {
     assert(max > 0);
     switch (r->phase) {
+    case LOOK_BACK:
+        look_back(r);
+        return 0;
     case COUNT:
     case WALK:
     case GATHER:

@@ -603,6 +603,79 @@ static void test_joined_operations(void)
     mvcc_free(m);
 }
 
+/* --- Counting at an earlier revision. ------------------------------------------ */
+
+static const char *numbered(unsigned i, const char *more)
+{
+    static char key[32];
+
+    snprintf(key, sizeof(key), "k%05u%s", i, more);
+    return key;
+}
+
+/* What changes the count, and what does not: more than a step looks at. */
+static void change_many(struct mvcc *m)
+{
+    CHECK(del(m, "k03000", STR("k04000")) == 1000);
+    for (unsigned i = 0; i < 500; i++) {
+        put(m, numbered(2500 + i, "x"), "new");
+        put(m, numbered(4500 + i, ""), "again");
+        del(m, numbered(5000 + i, ""), STR(""));
+        put(m, numbered(5000 + i, ""), "back");
+        put(m, numbered(3000 + i, ""), "back, for a while");
+    }
+    CHECK(del(m, "k03000", STR("k03500")) == 500);
+    CHECK(del(m, "k06990", STR("k07010")) == 20);
+}
+
+/* The steps of a read; writes and compaction go on between them. */
+static unsigned read_among_writes(struct mvcc *m, const struct mvcc_range *q)
+{
+    struct mvcc_read r;
+    struct mvcc_kv *kvs[64];
+    unsigned steps = 0, seen = 0;
+
+    CHECK(mvcc_read_open(m, q, &r) == 0);
+    for (; !r.done; steps++) {
+        size_t n;
+
+        put(m, numbered(2000 + steps, "y"), "");
+        del(m, numbered(2100 + steps, ""), STR(""));
+        mvcc_compact(m, mvcc_revision(m));
+        mvcc_compact_step(m, 1000);
+        n = mvcc_read_next(&r, kvs, ARRAY_LEN(kvs));
+        for (size_t i = 0; i < n; i++) {
+            CHECK(str_eqz(mvcc_key(kvs[i]), numbered(2000 + seen++, "")));
+            mvcc_unref(kvs[i]);
+        }
+    }
+    CHECK(seen == (q->count_only ? 0 : q->limit));
+    CHECK(r.count == 5000);
+    CHECK(r.more == !q->count_only);
+    mvcc_read_close(&r);
+    return steps;
+}
+
+static void test_count_at_revision(void)
+{
+    struct mvcc_range q = {.key = STR("k02000"), .range_end = STR("k07000")};
+
+    for (int limit = 0; limit <= 100; limit += 100) {
+        struct mvcc *m = mvcc_new();
+        unsigned steps;
+
+        for (unsigned i = 0; i < 10000; i++)
+            q.revision = put(m, numbered(i, ""), "old");
+        change_many(m);
+        q.limit = limit;
+        q.count_only = limit == 0;
+        steps = read_among_writes(m, &q);
+        /* of some 4,500 versions; not along 5,000 keys and as many tombstones */
+        CHECK(steps == (limit == 0 ? 3 : 5));
+        mvcc_free(m);
+    }
+}
+
 /* --- Benchmark. ------------------------------------------------------------------------ */
 
 static double now_ns(void)
@@ -639,13 +712,14 @@ static double since(const char *what, double start, unsigned n)
     return now_ns();
 }
 
-/* From 200,000 keys all over. */
-static void read_many(struct mvcc *m, struct mvcc_range q, unsigned n)
+/* From so many keys all over. */
+static void read_many(struct mvcc *m, struct mvcc_range q, unsigned n,
+                      unsigned times)
 {
     struct mvcc_range_result r;
     char key[64];
 
-    for (unsigned i = 0; i < 200000; i++) {
+    for (unsigned i = 0; i < times; i++) {
         q.key = bench_key(i * 7919 % n, key, false);
         CHECK(mvcc_range(m, &q, &r) == 0);
         mvcc_range_release(&r);
@@ -659,20 +733,33 @@ static void bench_reads(struct mvcc *m, unsigned n)
 
     q.range_end = STR("");
     q.count_only = false;
-    read_many(m, q, n);
+    read_many(m, q, n, 200000);
     t = since("get", t, 200000);
     q.range_end = END;
     q.limit = 10;
-    read_many(m, q, n);
+    read_many(m, q, n, 200000);
     t = since("range, limit 10, count and more", t, 200000);
     q.order = MVCC_DESCEND;
-    read_many(m, q, n);
+    read_many(m, q, n, 200000);
     t = since("range, limit 10, descending", t, 200000);
     q.order = MVCC_NONE;
     q.limit = 0;
     q.count_only = true;
-    read_many(m, q, n);
+    read_many(m, q, n, 200000);
     since("count_only", t, 200000);
+}
+
+static void bench_look_back(struct mvcc *m, unsigned n)
+{
+    struct mvcc_range q = {
+        .range_end = END, .limit = 10, .revision = mvcc_revision(m)};
+    double t;
+
+    for (unsigned i = 0; i < 1000; i++)
+        put(m, "one key", "");
+    t = now_ns();
+    read_many(m, q, n, 1000);
+    since("range, limit 10, 1,000 writes ago", t, 1000);
 }
 
 static void bench_all(struct mvcc *m, unsigned n)
@@ -800,6 +887,7 @@ static void bench(unsigned n, bool in_order)
         bench_many(m, n);
         bench_compaction(m, n);
         bench_hash(m, n);
+        bench_look_back(m, n);
     }
     mvcc_free(m);
 }
@@ -827,5 +915,6 @@ int main(int argc, char **argv)
     test_restore_empty_record();
     test_bad_records();
     test_joined_operations();
+    test_count_at_revision();
     return check_done("mvcc_test");
 }
