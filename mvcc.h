@@ -333,10 +333,11 @@ void mvcc_unpin(struct mvcc *m, struct mvcc_pin *p);
  *     } while (!read.done);
  *     mvcc_read_close(&read);                      lock
  *
- * One step looks at MVCC_READ_STEP keys or versions at most, and may yield
- * none. If read.unsorted is set, all is gathered and mvcc_read_sort() is due
- * before the next step; it needs no lock. In key order nothing is held but the
- * pin and one reference: an answer of any size costs no memory here.
+ * One step looks at MVCC_READ_STEP keys, and as many versions before them, at
+ * most, and may yield none. If read.unsorted is set, all is gathered and
+ * mvcc_read_sort() is due before the next step; it needs no lock. In key order
+ * nothing is held but the pin and one reference: an answer of any size costs
+ * no memory here.
  *
  * count and more are true once done is. A second pass, after
  * mvcc_read_rewind(), yields exactly the same: the first one can measure.

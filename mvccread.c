@@ -381,7 +381,7 @@ size_t mvcc_read_next(struct mvcc_read *r, struct mvcc_kv **kvs, size_t max)
     switch (r->phase) {
     case LOOK_BACK:
         look_back(r);
-        return 0;
+        return r->counted ? mvcc_read_next(r, kvs, max) : 0;
     case COUNT:
     case WALK:
     case GATHER:
