@@ -34,6 +34,8 @@ static void add_span(struct auth_spans *s, const struct auth_permission *p)
         .open_end = is_open_end(p->range_end),
     };
 
+    if (p->key.n == 0) /* to etcd that is behind all keys, not before them */
+        return;
     if (p->range_end.n == 0) { /* a NUL stands behind the key's copy */
         assert(p->key.p[p->key.n] == '\0');
         span.end = (struct str){p->key.p, p->key.n + 1};

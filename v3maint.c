@@ -145,6 +145,9 @@ void v3maint_hash_kv(struct rpc_call *c)
     enum v3_error e =
         v3_hash_kv(c->server, req->revision, &r.hash, &r.compact_revision, &h);
 
+    /* Here etcd refuses the compacted revision itself, too. */
+    if (e == V3_OK && req->revision > 0 && req->revision <= r.compact_revision)
+        e = V3_COMPACTED;
     if (e) {
         rpc_fail_error(c, e);
         return;

@@ -567,6 +567,7 @@ static void test_leases(void)
  */
 static void test_watch(void)
 {
+    const struct auth_permission all = {AUTH_PERM_READ, END, END};
     struct auth *a = recorded();
     struct auth_who u = who(a, "u");
 
@@ -578,8 +579,11 @@ static void test_watch(void)
     CHECK(auth_check_watch(a, u, STR(""), STR("")) == AUTH_DENIED);
     CHECK(auth_check_watch(a, who(a, ""), STR("b"), STR("")) ==
           AUTH_USER_EMPTY);
-    CHECK(grant(a, "r", AUTH_PERM_READ, "\0", END) == 0); /* key "" */
-    CHECK(auth_check_watch(a, who(a, "u"), STR(""), END) == 0);
+    CHECK(grant(a, "r", AUTH_PERM_READ, "", END) == 0); /* grants nothing */
+    CHECK(auth_check_watch(a, who(a, "u"), STR(""), END) == AUTH_DENIED);
+    CHECK(auth_check_watch(a, who(a, "u"), STR("x"), END) == AUTH_DENIED);
+    CHECK(auth_role_grant(a, STR("r"), &all) == 0);
+    CHECK(auth_check_watch(a, who(a, "u"), END, END) == 0);
     auth_free(a);
 }
 
@@ -666,7 +670,7 @@ static bool naive(const struct auth_permission *p, size_t n, struct str key,
         if (!holds(key, empty ? STR("") : end, universe[i]))
             continue;
         for (size_t k = 0; k < n; k++)
-            good = good || (p[k].type != AUTH_PERM_WRITE &&
+            good = good || (p[k].type != AUTH_PERM_WRITE && p[k].key.n > 0 &&
                             holds(p[k].key, p[k].range_end, universe[i]));
         if (!good)
             return false;
