@@ -26,6 +26,7 @@
 #include "sys.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -832,6 +833,7 @@ int ctl_say_message(const struct ctl_answer *a)
 int ctl_spawn(char **argv, char *const *more, pid_t *pid, struct err *e)
 {
     size_t n = 0, n_more = 0;
+    posix_spawn_file_actions_t files;
     posix_spawnattr_t attr;
     sigset_t defaults;
     char **env;
@@ -849,7 +851,10 @@ int ctl_spawn(char **argv, char *const *more, pid_t *pid, struct err *e)
     posix_spawnattr_init(&attr);
     posix_spawnattr_setsigdefault(&attr, &defaults);
     posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGDEF);
-    rc = posix_spawnp(pid, argv[0], NULL, &attr, argv, env);
+    posix_spawn_file_actions_init(&files);
+    posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDONLY, 0);
+    rc = posix_spawnp(pid, argv[0], &files, &attr, argv, env);
+    posix_spawn_file_actions_destroy(&files);
     posix_spawnattr_destroy(&attr);
     free(env);
     if (rc == ENOENT && !argv[0][0])

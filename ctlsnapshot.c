@@ -20,6 +20,7 @@
 #include "cluster.h"
 #include "ctldata.h"
 #include "ctldb.h"
+#include "log.h"
 #include "net.h"
 #include "snap.h"
 #include "sys.h"
@@ -358,11 +359,11 @@ static void tell_members(const struct restore *r)
 {
     for (size_t i = 0; i < r->n; i++)
         for (size_t k = 0; k < r->members[i].n_peer_urls; k++)
-            fprintf(stderr,
-                    "added member %" PRIx64 " [%s] to cluster %" PRIx64 "\n",
-                    r->members[i].id, r->members[i].peer_urls[k],
-                    cluster_id(r->plan));
-    fprintf(stderr, "restored %s to %s\n", r->file, r->data_dir);
+            log_notice("etcdctl",
+                       "added member %" PRIx64 " [%s] to cluster %" PRIx64,
+                       r->members[i].id, r->members[i].peer_urls[k],
+                       cluster_id(r->plan));
+    log_notice("etcdctl", "restored %s to %s", r->file, r->data_dir);
 }
 
 int ctlv3_snapshot_restore(struct ctl *c)

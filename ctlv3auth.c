@@ -17,13 +17,9 @@ static int give_root_its_role(struct ctl *c)
     struct rpcpb_auth_role_add_request add = {.name = STR("root")};
     struct rpcpb_auth_user_grant_role_request grant = {.user = STR("root"),
                                                        .role = STR("root")};
-    struct err e;
-    int rc = ctlv3_try(c, c->v3->client, RPC_AUTH_ROLE_ADD, &add, &added, &e);
+    int rc = ctlv3_call(c, RPC_AUTH_ROLE_ADD, &add, &added);
 
-    if (rc != GRPC_OK &&
-        strcmp(e.msg, "etcdserver: role name already exists") != 0)
-        return ctlv3_fail_status(c, CTLV3_ERROR, &e);
-    return ctlv3_call(c, RPC_AUTH_USER_GRANT_ROLE, &grant, &granted);
+    return rc ? rc : ctlv3_call(c, RPC_AUTH_USER_GRANT_ROLE, &grant, &granted);
 }
 
 int ctlv3_auth_enable(struct ctl *c)
@@ -515,6 +511,8 @@ static int permission_range(struct ctl *c, size_t at, struct ctlv3_range *out)
                                           "--from-key flag");
     *out = ctlv3_range_of(c, c->args[at], more ? c->args[at + 1] : NULL, prefix,
                           from_key);
+    if (out->key.n == 0) /* the first key: an empty one grants nothing */
+        out->key = STR("\0");
     return 0;
 }
 

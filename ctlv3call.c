@@ -4,6 +4,7 @@
  */
 #include "ctlv3.h"
 
+#include "log.h"
 #include "sys.h"
 
 #include <errno.h>
@@ -281,21 +282,21 @@ int ctlv3_try(struct ctl *c, struct grpc_client *client, enum rpc_method_id id,
     return rc;
 }
 
-/* Whom nobody answered is told where he asked, and what happened there. */
+/* Whom nobody answered is told where he asked, and what happened there: as a line
+ * of the log, for scripts compare what etcdctl says. */
 static void advise(struct ctl *c)
 {
-    struct buf why = {0};
+    struct buf why = {0}, where = {0};
 
     grpc_client_why(c->v3->client, &why);
-    if (why.len > 0) {
-        fprintf(stderr, "No etcd answers at ");
-        for (size_t i = 0; i < c->v3->n_endpoints; i++)
-            fprintf(stderr, "%s%s", i ? ", " : "", c->v3->endpoints[i]);
-        fprintf(stderr,
-                " (%s). Name the address of yours with --endpoints or "
-                "ETCDCTL_ENDPOINTS.\n",
-                buf_z(&why));
-    }
+    for (size_t i = 0; i < c->v3->n_endpoints; i++)
+        buf_printf(&where, "%s%s", i ? ", " : "", c->v3->endpoints[i]);
+    if (why.len > 0)
+        log_warn("etcdctl",
+                 "no etcd answers at %s (%s): name the address of yours with "
+                 "--endpoints or ETCDCTL_ENDPOINTS",
+                 buf_z(&where), buf_z(&why));
+    buf_release(&where);
     buf_release(&why);
 }
 

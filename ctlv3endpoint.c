@@ -343,10 +343,7 @@ static int print_report(struct ctl *c, struct report *r)
     if (c->v3->format == CTLV3_PROTOBUF)
         return ctlv3_unsupported(c);
     if (c->v3->format == CTLV3_JSON) {
-        if (r->json.len == 0)
-            printf("null\n");
-        else
-            printf("%s]\n", buf_z(&r->json));
+        printf("%s]\n", r->json.len > 0 ? buf_z(&r->json) : "[");
         buf_release(&r->json);
     } else if (c->v3->format == CTLV3_TABLE) {
         ctlv3_table_print(t);

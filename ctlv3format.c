@@ -218,8 +218,7 @@ void ctlv3_table_print(struct ctlv3_table *t)
         if (i == 0)
             print_rule(widths, t->n_columns);
     }
-    if (t->n_cells > t->n_columns)
-        print_rule(widths, t->n_columns);
+    print_rule(widths, t->n_columns);
     for (size_t i = 0; i < t->n_cells; i++)
         free(t->cells[i]);
     free(t->cells);

@@ -106,7 +106,7 @@ static const struct ctl_option *option_of(const struct ctlv3_program *p,
     const struct ctl_option *o =
         option_named(v ? v->options : NULL, name, is_letter);
 
-    return o ? o : option_named(p->globals, name, is_letter);
+    return o || !p ? o : option_named(p->globals, name, is_letter);
 }
 
 /* Does the argument stand for an option's value, too? --x v, -x v. */
@@ -149,6 +149,7 @@ struct line {
     int i;       /* the next to look at */
     int skip[2]; /* where the names of group and verb stand */
     bool plain;  /* -- has been seen */
+    bool nested; /* typed at a command: it has no global options */
 };
 
 static const char *why_not_int(const char *s)
@@ -227,7 +228,8 @@ static char *take_long(struct ctl *c, const struct ctlv3_verb *v,
     const char *equals = strchr(arg + 2, '=');
     struct str name = {arg + 2,
                        equals ? (size_t)(equals - arg - 2) : strlen(arg + 2)};
-    const struct ctl_option *o = option_of(c->v3->program, v, name, false);
+    const struct ctl_option *o =
+        option_of(l->nested ? NULL : c->v3->program, v, name, false);
     const char *value = equals ? equals + 1 : NULL;
     char *why;
 
@@ -252,7 +254,8 @@ static char *take_letters(struct ctl *c, const struct ctlv3_verb *v,
 {
     for (const char *p = arg + 1; *p; p++) {
         struct str name = {p, 1};
-        const struct ctl_option *o = option_of(c->v3->program, v, name, true);
+        const struct ctl_option *o =
+            option_of(l->nested ? NULL : c->v3->program, v, name, true);
         const char *value = NULL;
         char *why;
 
@@ -308,7 +311,8 @@ static char *parse(struct ctl *c, const struct ctlv3_verb *v, struct line *l)
 char *ctlv3_sub_parse(struct ctl *c, const char *verb,
                       const struct ctlv3_words *w, struct ctl *sub)
 {
-    struct line l = {.argc = (int)w->n, .argv = w->words, .skip = {-1, -1}};
+    struct line l = {
+        .argc = (int)w->n, .argv = w->words, .skip = {-1, -1}, .nested = true};
 
     *sub = (struct ctl){.mode = c->mode};
     sub->settings = xcalloc(2 * w->n + 1, sizeof(*sub->settings));
@@ -385,18 +389,18 @@ static int take_environment(struct ctl *c)
         bool given = ctl_given(c, o->name);
         char *why = NULL;
 
-        if (strcmp(o->name, "help") == 0 || !value || !value[0]) {
+        if (strcmp(o->name, "help") == 0 || !value) {
             free(variable);
             continue;
         }
         if (given && c->mode == CTL_MODE_V3) {
-            rc = ctlv3_fail(
-                CTLV3_ERROR,
-                "conflicting environment variable \"%s\" is shadowed "
-                "by corresponding command-line flag (either unset "
-                "environment variable or disable flag)",
-                variable);
-        } else if (!given) {
+            log_msg(LOG_CRIT, "pkg/flags",
+                    "conflicting environment variable \"%s\" is shadowed "
+                    "by corresponding command-line flag (either unset "
+                    "environment variable or disable flag)",
+                    variable);
+            rc = CTLV3_ERROR;
+        } else if (!given && value[0]) {
             why = check_value(o, value);
             if (why)
                 rc = ctlv3_fail(CTLV3_ERROR, "%s: %s", variable, why);
@@ -626,7 +630,7 @@ static int help_on(const struct ctlv3_program *program, int argc, char **argv,
 }
 
 /* A group without a command of it, or with an unknown one: help, and no error,
- * as etcdctl has it; but who reads it shall see why. */
+ * as etcdctl has it; but whoever reads it shall see why. */
 static int run_group(struct ctl *c, const struct place *p, struct line *l,
                      const char *name)
 {
@@ -639,7 +643,8 @@ static int run_group(struct ctl *c, const struct place *p, struct line *l,
     if (name && strcmp(name, "help") != 0) {
         add_name(&b, p);
         (void)ctl_flush();
-        fprintf(stderr, "unknown command \"%s\" for \"%s\"\n", name, buf_z(&b));
+        log_warn("etcdctl", "unknown command \"%s\" for \"%s\"", name,
+                 buf_z(&b));
         buf_release(&b);
     }
     return 0;

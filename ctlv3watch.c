@@ -22,8 +22,9 @@ struct watch {
     struct ctl *c;
     struct rpcpb_watch_create_request create; /* start_revision moves on */
     char **exec;                              /* NULL: none; ends with NULL */
-    struct grpc_stream *stream;
-    struct watch *next; /* with -i: all that live */
+    struct grpc_stream *stream;               /* output, for others */
+    bool wants_progress;                      /* output; asked too early */
+    struct watch *next;                       /* output; with -i: all */
 };
 
 /* With -i: taken for each response, and for the list of watches. */
@@ -145,18 +146,29 @@ static int take(struct watch *w, const struct rpcpb_watch_response *r)
     return rc;
 }
 
+static void send_progress_request(struct watch *w) /* output is held */
+{
+    struct rpcpb_watch_progress_request progress = {0};
+    struct rpcpb_watch_request request = {.progress_request = &progress};
+
+    ctlv3_send(w->stream, RPC_WATCH_WATCH, &request);
+    w->wants_progress = false;
+}
+
 static int open_stream(struct watch *w, struct err *e)
 {
     struct rpcpb_watch_request request = {.create_request = &w->create};
     struct grpc_stream *s;
-    int rc = grpc_client_stream(w->c->v3->client,
-                                rpc_methods[RPC_WATCH_WATCH].path.p, 0, &s, e);
+    int rc = grpc_client_watch(w->c->v3->client,
+                               rpc_methods[RPC_WATCH_WATCH].path.p, &s, e);
 
     if (rc != GRPC_OK)
         return rc;
     ctlv3_send(s, RPC_WATCH_WATCH, &request);
     pthread_mutex_lock(&output);
     w->stream = s;
+    if (w->wants_progress)
+        send_progress_request(w);
     pthread_mutex_unlock(&output);
     return GRPC_OK;
 }
@@ -200,6 +212,19 @@ static bool is_passing(struct watch *w, int status, const struct err *e)
            (status == GRPC_INTERNAL && strstr(e->msg, "RST_STREAM"));
 }
 
+/* 0 after a pause if a new stream is worth it, else the exit code. */
+static int after_failure(struct watch *w, int status, const struct err *e)
+{
+    if (strcmp(e->msg, "etcdserver: no leader") == 0) {
+        fprintf(stderr, "watch was canceled (%s)\n", e->msg);
+        return CTLV3_INTERRUPTED;
+    }
+    if (!is_passing(w, status, e))
+        return ctlv3_fail_status(w->c, CTLV3_ERROR, e);
+    sys_sleep_ms(PAUSE_MS);
+    return 0;
+}
+
 /* Until it is canceled, or fails for good. Returns the exit code. */
 static int run_watch(struct watch *w)
 {
@@ -212,10 +237,8 @@ static int run_watch(struct watch *w)
         if (status == GRPC_OK)
             read_stream(w, &a, &status, &rc, &e);
         close_stream(w);
-        if (rc == 0 && !is_passing(w, status, &e))
-            rc = ctlv3_fail_status(w->c, CTLV3_ERROR, &e);
-        else if (rc == 0)
-            sys_sleep_ms(PAUSE_MS);
+        if (rc == 0)
+            rc = after_failure(w, status, &e);
     } while (rc == 0);
     arena_release(&a);
     return rc;
@@ -230,6 +253,16 @@ static const char *environment(const char *name)
     return s && s[0] ? s : NULL;
 }
 
+/* What is wrong with their number, or NULL. */
+static const char *check_args(const struct ctl *c)
+{
+    if (c->v3->had_dash && c->v3->n_plain == c->n_args)
+        return "bad number of arguments (found separator --, but no commands)";
+    if (environment("ETCDCTL_WATCH_KEY") && c->v3->n_plain > 0)
+        return "bad number of arguments (found conflicting environment key)";
+    return NULL;
+}
+
 /* What is wrong with them, or NULL; copies into w. */
 static const char *read_args(struct ctl *c, struct watch *w)
 {
@@ -238,10 +271,6 @@ static const char *read_args(struct ctl *c, struct watch *w)
     size_t n = c->v3->n_plain;
     struct ctlv3_range range;
 
-    if (c->v3->had_dash && n == c->n_args)
-        return "bad number of arguments (found separator --, but no commands)";
-    if (key && n > 0)
-        return "bad number of arguments (found conflicting environment key)";
     if (!key && n < 1)
         return "bad number of arguments";
     if (!key) { /* of more than two etcdctl takes the first alone */
@@ -293,6 +322,14 @@ static void *watch_thread(void *arg)
     return NULL;
 }
 
+/* With watches under way, which nobody can join. */
+static _Noreturn void end_at_once(int code, const char *why)
+{
+    (void)ctlv3_fail(code, "%s", why);
+    (void)ctl_flush();
+    _exit(code);
+}
+
 static void start_typed(struct ctl *c, struct ctlv3_words *words,
                         struct str line)
 {
@@ -305,11 +342,13 @@ static void start_typed(struct ctl *c, struct ctlv3_words *words,
     *words = (struct ctlv3_words){0};
     rest = (struct ctlv3_words){t->words.words + 1, t->words.n - 1};
     bad = ctlv3_sub_parse(c, "watch", &rest, &t->sub);
+    why = bad ? bad : check_args(&t->sub);
+    if (why)
+        end_at_once(CTLV3_BAD_ARGS, why);
     t->watch.c = c;
-    why = bad ? bad : read_args(&t->sub, &t->watch);
+    why = read_args(&t->sub, &t->watch);
     if (why) {
         fprintf(stderr, "Invalid command %.*s (%s)\n", STR_FMT(line), why);
-        free(bad);
         free_typed(t);
         return;
     }
@@ -324,13 +363,11 @@ static void start_typed(struct ctl *c, struct ctlv3_words *words,
 
 static void ask_progress(void)
 {
-    struct rpcpb_watch_progress_request progress = {0};
-    struct rpcpb_watch_request request = {.progress_request = &progress};
-
     pthread_mutex_lock(&output);
     for (struct watch *w = watches; w; w = w->next) {
+        w->wants_progress = true; /* else when it is open */
         if (w->stream)
-            ctlv3_send(w->stream, RPC_WATCH_WATCH, &request);
+            send_progress_request(w);
     }
     pthread_mutex_unlock(&output);
 }
@@ -359,7 +396,7 @@ static void take_line(struct ctl *c, struct str line)
     ctlv3_words_release(&words);
 }
 
-static int interactive(struct ctl *c)
+static _Noreturn void interactive(struct ctl *c)
 {
     struct buf line = {0};
     int ch;
@@ -373,11 +410,7 @@ static int interactive(struct ctl *c)
         buf_clear(&line);
     }
     buf_release(&line);
-    (void)ctlv3_fail(CTLV3_INVALID_INPUT,
-                     "Error reading watch request line: EOF");
-    (void)ctl_flush();
-    _exit(
-        CTLV3_INVALID_INPUT); /* with watches under way, which nobody can join */
+    end_at_once(CTLV3_INVALID_INPUT, "Error reading watch request line: EOF");
 }
 
 int ctlv3_watch(struct ctl *c)
@@ -394,9 +427,13 @@ int ctlv3_watch(struct ctl *c)
                           end);
     if (ctl_bool(c, "interactive")) {
         rc = ctlv3_connect(c);
-        return rc ? rc : interactive(c);
+        if (rc != 0)
+            return rc;
+        interactive(c);
     }
-    why = read_args(c, &w);
+    why = check_args(c);
+    if (!why)
+        why = read_args(c, &w);
     if (why)
         return ctlv3_fail(CTLV3_BAD_ARGS, "%s", why);
     rc = ctlv3_connect(c);

@@ -405,23 +405,39 @@ int grpc_client_call(struct grpc_client *c, const char *path,
     return rc;
 }
 
-int grpc_client_stream(struct grpc_client *c, const char *path,
-                       int64_t deadline_ns, struct grpc_stream **out,
-                       struct err *e)
+static int open_with_token(struct grpc_client *c, const char *path,
+                           bool has_leader, int64_t deadline_ns,
+                           struct grpc_stream **out, struct err *e)
 {
-    struct grpc_metadata meta[2] = {{"token", {NULL, 0}}, {NULL, {NULL, 0}}};
+    struct grpc_metadata meta[3] = {0};
     struct attempts a = {0};
     struct buf token = {0};
+    size_t n = 0;
     int rc = grpc_client_login(c, deadline_ns, e);
 
     if (rc != GRPC_OK)
         return rc;
     copy_token(c, &token);
-    meta[0].value = buf_str(&token);
-    rc = open_anywhere(c, path, token.len ? meta : NULL, deadline_ns, &a, out,
-                       e);
+    if (token.len > 0)
+        meta[n++] = (struct grpc_metadata){"token", buf_str(&token)};
+    if (has_leader)
+        meta[n++] = (struct grpc_metadata){"hasleader", STR("true")};
+    rc = open_anywhere(c, path, meta, deadline_ns, &a, out, e);
     buf_release(&token);
     return rc;
+}
+
+int grpc_client_stream(struct grpc_client *c, const char *path,
+                       int64_t deadline_ns, struct grpc_stream **out,
+                       struct err *e)
+{
+    return open_with_token(c, path, false, deadline_ns, out, e);
+}
+
+int grpc_client_watch(struct grpc_client *c, const char *path,
+                      struct grpc_stream **out, struct err *e)
+{
+    return open_with_token(c, path, true, 0, out, e);
 }
 
 /* --- What went wrong. ------------------------------------------------------------ */

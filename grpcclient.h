@@ -59,6 +59,9 @@ int grpc_client_call(struct grpc_client *c, const char *path,
 int grpc_client_stream(struct grpc_client *c, const char *path,
                        int64_t deadline_ns, struct grpc_stream **out,
                        struct err *e);
+/* Likewise for a stream that ends when its server sees no leader any more. */
+int grpc_client_watch(struct grpc_client *c, const char *path,
+                      struct grpc_stream **out, struct err *e);
 void grpc_client_next(struct grpc_client *c); /* begin with another endpoint */
 /* Forget the token: the next call fetches a new one. */
 void grpc_client_logout(struct grpc_client *c);

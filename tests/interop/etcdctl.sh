@@ -11,7 +11,7 @@ mask() { # the session's lease ids, then what nobody can foresee
 	sed -E -e "s/$lease|$lease_decimal/LEASE/g; s/$second|$second_decimal/SECOND/g" \
 		-e '/^\{"level"/d; /^\[?[A-Z]* ?[0-9-]+[ T][0-9:.]+.*(retry|warn)/d' \
 		-e "s#$dir/[a-z]*/#DIR/#g" \
-		-e 's/^stderr: 20[0-9: .-]+ W/stderr: W/' \
+		-e '/^stderr: 20[0-9: .-]+ [NW] \| etcdctl: /d; s/^stderr: 20[0-9: .-]+ ([WC])/stderr: \1/' \
 		-e 's/took = [0-9.a-zµ]+/took = TIME/; s/[0-9.]+(ms|µs|s)\b/TIME/g; s/(took|Took)"?: ?"?[0-9.a-zµ]+/\1 TIME/g' \
 		-e 's/remaining\([0-9]+s\)/remaining(N)/; s/"ttl":[0-9]+/"ttl":N/; s/^"TTL" : [0-9]+/"TTL" : N/' \
 		-e 's/"(raft_term|raftIndex|raftAppliedIndex|raftTerm|dbSize|dbSizeInUse|totalSize)":[0-9]+/"\1":N/g' \
@@ -182,6 +182,8 @@ history() {
 	x compaction 10 --physical
 	x get k1 --rev=2
 	x endpoint hashkv -w table
+	x endpoint hashkv --rev=10
+	x endpoint hashkv --rev=11
 	x defrag
 	x get k --prefix
 }
@@ -227,6 +229,19 @@ watches() {
 	end TERM
 	feed 'watch wi\nwatch wj --rev 11\nnonsense\n'
 	x watch -i
+	for line in 'watch a --bogus' 'watch a --rev=x' 'watch a --' 'watch a -w json' 'watch a b c'; do
+		feed "$line\n"
+		x watch -i
+	done
+	mkfifo "$dir/typed"
+	exec 8<>"$dir/typed"
+	printf 'watch wi\nprogress\n' >&8
+	in=$dir/typed
+	begin watch -i
+	until_printed 'progress notify' 1
+	end TERM
+	exec 8>&-
+	rm "$dir/typed"
 	x watch
 }
 
@@ -309,6 +324,8 @@ locks() {
 	x lock mutex -- sh -c 'echo inside'
 	x lock mutex -- sh -c 'exit 7'
 	x lock mutex -- sh -c 'kill -KILL $$'
+	feed 'not for the command'
+	x lock mutex cat
 	begin lock held
 	until_printed held/ 1
 	x get held --prefix --print-value-only
@@ -391,6 +408,9 @@ users() {
 	x user revoke-role alice writer
 	x user get nobody
 	x role get nobody
+	x role grant-permission reader read ''
+	x role get reader -w json
+	x role revoke-permission reader ''
 	feed 'new\n'
 	x user passwd carol --interactive=false
 	x auth enable

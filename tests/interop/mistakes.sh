@@ -504,7 +504,7 @@ mask() {
 			for (i = 1; i <= NR; i++) {
 				s = line[i]
 				if (s ~ /^HELP/ && status != "[exit 0]") continue
-				if (s ~ /^stderr: (|Run .*usage\.|No etcd answers at .*|stty: .*|unknown command .*)$/) continue
+				if (s ~ /^stderr: (|Run .*usage\.|20[^|]*\| etcdctl: .*|stty: .*|unknown command .*)$/) continue
 				if (s ~ /^stderr: \{"level"/) continue
 				if (s == "stderr: Did you mean this?") { offered = 1; continue }
 				if (offered && s ~ /^stderr: \t/) continue
