@@ -82,6 +82,7 @@ struct call {
 
     bool begun;               /* the thread's: something was written */
     bool started;             /* the thread's: the handler has run */
+    int64_t leader_seen_ns;   /* the thread's: rpc_leader_is_lost() */
     struct call *prev, *next; /* streams.mu */
 };
 
@@ -400,18 +401,43 @@ static void lose(struct call *k)
         k->rpc.on_gone(&k->rpc);
 }
 
+/* The client was told with what code its call is over. */
+static void drop(struct call *k, int code)
+{
+    k->rpc.gone_code = code;
+    k->begun = true;
+    lose(k);
+}
+
 /* Tell the client why, over the handler's head. */
 static void give_up(struct call *k, int code, const char *text)
 {
     if (rpc_is_gone(&k->rpc))
         return;
-    k->rpc.gone_code = code;
     if (k->begun)
         write_error_line(k, code, text);
     else
         send_error(k, code, text);
-    k->begun = true;
-    lose(k);
+    drop(k, code);
+}
+
+/* In a stream, as if the handler had said it. */
+static void send_stream_error(struct call *k, int code, const char *text)
+{
+    struct buf b = {0};
+
+    if (k->begun) {
+        write_error_line(k, code, text);
+        return;
+    }
+    add_stream_error(&b, code, text);
+    send_error_body(k, code, &b);
+}
+
+static bool wants_leader(const struct call *k)
+{
+    return k->started && k->rpc.method->streams && k->rpc.has_leader &&
+           !rpc_is_gone(&k->rpc);
 }
 
 static void write_out(struct call *k, const void *p, size_t n)
@@ -486,9 +512,11 @@ static void prepare_to_wait(struct call *k)
 static void await_news(struct call *k)
 {
     const struct rpc_call *r = &k->rpc;
-    int64_t until = INT64_MAX, quiet = sys_mono_ns() + QUIET_NS;
+    int64_t now = sys_mono_ns(), until = INT64_MAX, quiet = now + QUIET_NS;
 
-    if (r->deadline_ns && !rpc_is_gone(r))
+    if (wants_leader(k))
+        until = now + RPC_LEADER_NS;
+    if (r->deadline_ns && !rpc_is_gone(r) && r->deadline_ns < until)
         until = r->deadline_ns;
     if (r->timer_ns && r->timer_ns < until)
         until = r->timer_ns;
@@ -500,7 +528,7 @@ static void await_news(struct call *k)
         sys_cond_wait_until(&k->changed, &k->mu,
                             (int64_t)min_u64((uint64_t)until, (uint64_t)quiet)))
         ;
-    if (!has_news(k) && quiet < until)
+    if (!has_news(k) && quiet <= until)
         prepare_to_wait(k);
     while (!has_news(k) && sys_cond_wait_until(&k->changed, &k->mu, until))
         ;
@@ -530,6 +558,12 @@ static void look_at_clock(struct call *k)
     }
     if (k->rpc.deadline_ns && k->rpc.deadline_ns <= now)
         give_up(k, GRPC_DEADLINE_EXCEEDED, "context deadline exceeded");
+    if (wants_leader(k) &&
+        rpc_leader_is_lost(k->rpc.server, now, &k->leader_seen_ns)) {
+        send_stream_error(k, v3error_code(V3_NO_LEADER),
+                          v3error_text(V3_NO_LEADER));
+        drop(k, v3error_code(V3_NO_LEADER));
+    }
     if (k->socket && k->socket->late_ns && k->socket->late_ns <= now) {
         k->socket->late_ns = 0;
         socket_end(k, WEBSOCKET_POLICY, "the rest of a request did not come");
@@ -577,8 +611,6 @@ static void begin_empty(struct call *k)
 /* What a call came to is known: the last that the client hears. */
 static void say_end(struct call *k)
 {
-    struct buf b = {0};
-
     if (k->code == GRPC_OK && !k->begun && !k->rpc.method->streams &&
         !k->socket) {
         set_headers(k->x);
@@ -590,11 +622,10 @@ static void say_end(struct call *k)
         return;
     if (k->code == GRPC_OK && !k->begun) {
         begin_empty(k);
+    } else if (k->code != GRPC_OK && k->rpc.method->streams) {
+        send_stream_error(k, k->code, k->text);
     } else if (k->code != GRPC_OK && k->begun) {
         write_error_line(k, k->code, k->text);
-    } else if (k->code != GRPC_OK && k->rpc.method->streams) {
-        add_stream_error(&b, k->code, k->text);
-        send_error_body(k, k->code, &b);
     } else if (k->code != GRPC_OK) {
         send_error(k, k->code, k->text);
     }
@@ -817,6 +848,7 @@ static void start(struct call *k)
 {
     k->refs++; /* the handler's */
     k->started = true;
+    k->leader_seen_ns = sys_mono_ns();
     rpc_run(&k->rpc);
 }
 

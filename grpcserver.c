@@ -58,8 +58,7 @@
 #define OWN_PUMP_MAX (1024 * 1024) /* and its own thread, before it reads */
 #define WINDOW_STREAM (256 * 1024) /* what clients may send ahead */
 #define WINDOW_CONN (1024 * 1024)
-#define QUIET_NS NS_PER_S  /* then idle memory is given back */
-#define LEADER_NS NS_PER_S /* how often has_leader is looked after */
+#define QUIET_NS NS_PER_S /* then idle memory is given back */
 #define LINGER_MS 500
 #define PULL_STEP 16384
 #define TOKEN_MAX 8192
@@ -1295,17 +1294,6 @@ static void kill_calls(struct conn *c, bool (*which)(const struct call *k),
     }
 }
 
-/* Was there none for three election timeouts, at any of our looks? */
-static bool leader_is_lost(struct conn *c, int64_t now)
-{
-    int64_t patience_ns =
-        3 * server_config(c->g->server)->election_ms * NS_PER_MS;
-
-    if (server_has_leader(c->g->server))
-        c->leader_seen_ns = now;
-    return now - c->leader_seen_ns > patience_ns;
-}
-
 /* Do what is due; returns when to come again, or -1: the client is silent. */
 static int64_t tick(struct conn *c, int64_t now, bool *stopping)
 {
@@ -1320,14 +1308,16 @@ static int64_t tick(struct conn *c, int64_t now, bool *stopping)
         end_plain(c);
         h2_shutdown(c->h2, now);
     }
-    if (c->n_has_leader && leader_is_lost(c, now))
+    if (c->n_has_leader &&
+        rpc_leader_is_lost(c->g->server, now, &c->leader_seen_ns))
         kill_calls(c, wants_leader, V3_NO_LEADER);
     due = h2_tick(c->h2, now);
     pump(c);
     if (due != H2_TIMED_OUT) {
         due = (int64_t)min_u64((uint64_t)due, (uint64_t)c->next_due_ns);
         if (c->n_has_leader)
-            due = (int64_t)min_u64((uint64_t)due, (uint64_t)(now + LEADER_NS));
+            due = (int64_t)min_u64((uint64_t)due,
+                                   (uint64_t)(now + RPC_LEADER_NS));
     }
     unlock(c);
     return due;

@@ -290,6 +290,15 @@ void rpc_run(struct rpc_call *c)
         rpc_fail_error(c, V3_REQUEST_TOO_MANY_REQUESTS);
 }
 
+bool rpc_leader_is_lost(struct server *s, int64_t now, int64_t *seen_ns)
+{
+    int64_t patience_ns = 3 * server_config(s)->election_ms * NS_PER_MS;
+
+    if (server_has_leader(s))
+        *seen_ns = now;
+    return now - *seen_ns > patience_ns;
+}
+
 void rpc_sent(struct rpc_call *c, size_t bytes)
 {
     rpc_count_sent(c->method, bytes);

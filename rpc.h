@@ -346,6 +346,13 @@ void rpc_out_release(struct rpc_out *out);
  * it was ended already if it was refused.
  */
 void rpc_run(struct rpc_call *c);
+/*
+ * For streams that want a leader (has_leader), once they run: was there none for
+ * three election timeouts, at any of the door's looks? It looks each
+ * RPC_LEADER_NS, and keeps in *seen_ns when there last was one.
+ */
+#define RPC_LEADER_NS NS_PER_S
+bool rpc_leader_is_lost(struct server *s, int64_t now, int64_t *seen_ns);
 /* A message of so many bytes goes to the client. */
 void rpc_sent(struct rpc_call *c, size_t bytes);
 /* The handler ended the call with this status; to be told once, while c is

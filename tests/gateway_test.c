@@ -345,6 +345,41 @@ static void test_stream_refused(void)
     __atomic_store_n(&fake.leaderless, false, __ATOMIC_RELEASE);
 }
 
+/* Or it is lost, while the stream runs: one that has begun, and one that was told
+ * nothing yet. Who did not ask for a leader hears nothing of it. */
+static void test_leader_lost(void)
+{
+    static const char no_leader[] =
+        "{\"error\":{\"grpc_code\":14,\"http_code\":503,\"message\":"
+        "\"etcdserver: no leader\",\"http_status\":\"Service Unavailable\"}}";
+    static const char watch[] = "{\"create_request\":{\"key\":\"dzE=\"}}";
+    struct buf b = {0}, silent = {0}, other = {0};
+    int begun = dial(), empty = dial(), without = dial();
+
+    ask(begun, "/v3/watch", "Grpc-Metadata-Hasleader: true\r\n", watch);
+    ask(empty, "/v3/watch", "Grpc-Metadata-Hasleader: true\r\n", "{}");
+    ask(without, "/v3/watch", "", watch);
+    CHECK(read_until(begun, &b, "\"created\":true}}\n"));
+    CHECK(read_until(without, &other, "\"created\":true}}\n"));
+    CHECK(await_watchers(3));
+    __atomic_store_n(&fake.leaderless, true, __ATOMIC_RELEASE);
+    CHECK(read_until(begun, &b, no_leader));
+    CHECK(read_until(begun, &b, "\r\n0\r\n\r\n"));
+    CHECK(read_until(empty, &silent, no_leader));
+    check_has(&silent, "503 Service Unavailable");
+    CHECK(await_watchers(1));
+    __atomic_store_n(&fake.leaderless, false, __ATOMIC_RELEASE);
+    put("dzE=");
+    CHECK(read_until(without, &other, "\"events\":[{\"kv\":{"));
+    close(begun);
+    close(empty);
+    close(without);
+    CHECK(await_watchers(0));
+    buf_release(&b);
+    buf_release(&silent);
+    buf_release(&other);
+}
+
 /* The client's side ends with its body, or with what is no message in it. */
 static void test_client_stream(void)
 {
@@ -705,6 +740,7 @@ int main(void)
     test_watch();
     test_watch_ends();
     test_stream_refused();
+    test_leader_lost();
     test_client_stream();
     test_wait_ends();
     test_handshake();
