@@ -744,6 +744,23 @@ static struct str header(const struct call *k, const char *name)
     return v.p ? v : STR("");
 }
 
+/* p is NULL: none is given. One that is given and empty is none that is valid. */
+static struct str token_header(const struct call *k)
+{
+    const struct http_head *h = http_request(k->x);
+    struct str token = http_header(h, "Grpc-Metadata-Token");
+
+    if (!token.p)
+        token = http_header(h, "Authorization");
+    if (token.n == 0) {
+        struct str other = http_header(h, "Grpc-Metadata-Authorization");
+
+        if (other.p)
+            token = other;
+    }
+    return token;
+}
+
 /*
  * "300m" to nanoseconds, by the rules of etcd's gateway: any whole number, while
  * gRPC has at most eight digits; what is negative has passed already.
@@ -764,16 +781,11 @@ static bool parse_timeout(struct str s, int64_t *ns)
 /* What header fields say. False: it was answered. */
 static bool read_metadata(struct call *k)
 {
-    struct str token = header(k, "Grpc-Metadata-Token");
     struct str timeout = header(k, "Grpc-Timeout");
     struct buf text = {0};
     int64_t ns;
 
-    if (token.n == 0)
-        token = header(k, "Authorization");
-    if (token.n == 0)
-        token = header(k, "Grpc-Metadata-Authorization");
-    if (!arena_str(&k->rpc.arena, token, &k->rpc.token)) {
+    if (!rpc_set_token(&k->rpc, token_header(k))) {
         send_error(k, GRPC_RESOURCE_EXHAUSTED, "too long metadata");
         return false;
     }
@@ -1157,7 +1169,7 @@ static void call_by_socket(struct server *s, struct http_exchange *x,
                        bearer ? "Bearer" : NULL);
     if (!m) {
         socket_write(k, STR("Not Found"));
-    } else if (bearer && !arena_str(&k->rpc.arena, token, &k->rpc.token)) {
+    } else if (bearer && token.n && !rpc_set_token(&k->rpc, token)) {
         send_error(k, GRPC_RESOURCE_EXHAUSTED, "too long metadata");
     } else {
         socket_flush(k);

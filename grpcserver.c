@@ -788,7 +788,7 @@ static bool read_head(struct call *k, const struct h2_event *ev)
     if (!token.p)
         token = h2_field(ev, "authorization");
     k->rpc.has_leader = str_eqz(h2_field(ev, "hasleader"), "true");
-    if (!arena_str(&k->rpc.arena, token, &k->rpc.token) ||
+    if (!rpc_set_token(&k->rpc, token) ||
         !arena_str(&k->rpc.arena, h2_field(ev, "client-api-version"),
                    &k->rpc.api_version) ||
         !arena_str(&k->rpc.arena, certified_name(k->conn), &k->rpc.cn) ||

@@ -262,6 +262,11 @@ static void tell_listener(struct rpc_call *c)
     pthread_mutex_unlock(&listen_mu);
 }
 
+bool rpc_set_token(struct rpc_call *c, struct str token)
+{
+    return !token.p || arena_str(&c->arena, token, &c->token);
+}
+
 void rpc_run(struct rpc_call *c)
 {
     const struct rpc_row *row = &rpc_rows[c->method->id];

@@ -86,7 +86,8 @@ struct rpc_call {
     struct str request_bytes; /* the same as protobuf, ready for the log */
     struct v3_who who;        /* unless anybody may call it (RPC_OPEN) */
     char who_storage[256 + 8];
-    struct str token, cn;   /* metadata; of the client's certificate; or "" */
+    struct str token; /* metadata, which may be empty; p is NULL for none */
+    struct str cn;    /* of the client's certificate; or "" */
     struct str api_version; /* metadata client-api-version; or "" */
     bool has_leader;        /* metadata hasleader: true */
     bool more;     /* for v3_write(): requests follow, and the door flushes */
@@ -340,6 +341,9 @@ struct str rpc_out_next(struct rpc_out *out);
 void rpc_out_took(struct rpc_out *out, size_t n);
 void rpc_out_release(struct rpc_out *out);
 
+/* Copies the token of the client's metadata, if there is one (p is not NULL).
+ * False: it is too long. */
+bool rpc_set_token(struct rpc_call *c, struct str token);
 /*
  * Fill c->who, check the row, and run the handler: here or, if it is
  * RPC_BLOCKING, on a thread of its own. The call may be gone when this returns;

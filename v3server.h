@@ -169,7 +169,7 @@ size_t v3_lease_list(struct server *s, int64_t **ids, struct v3_header *h);
 
 /* --- Auth. ------------------------------------------------------------------------ */
 
-/* Who is it? From a token ("" for none) or a certificate's CN ("" for none).
+/* Who is it? From a token (p is NULL for none) or a certificate's CN ("" for none).
  * The strings of *who are copied into the storage, which is to last. */
 enum v3_error v3_who_is(struct server *s, struct str token, struct str cn,
                         struct v3_who *who, char *storage, size_t n);

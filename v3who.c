@@ -146,9 +146,9 @@ enum v3_error v3_who_is(struct server *s, struct str token, struct str cn,
     enabled = auth_enabled(s->v3->auth);
     revision = auth_revision(s->v3->auth);
     pthread_mutex_unlock(&s->mu);
-    if (token.n && s->jwt.jwt)
+    if (token.p && s->jwt.jwt)
         rc = signed_user(s, token, &user, &revision);
-    else if (token.n) /* with auth off there is none that is valid */
+    else if (token.p) /* with auth off there is none that is valid */
         rc = simple_user(s, token, &user, &revision);
     else if (enabled)
         buf_addstr(&user, cn);

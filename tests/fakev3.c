@@ -347,7 +347,9 @@ enum v3_error v3_who_is(struct server *s, struct str token, struct str cn,
 {
     (void)s, (void)cn, (void)storage, (void)n;
     *who = (struct v3_who){{"", 0}, 0};
-    return str_eqz(token, "bad") ? V3_INVALID_AUTH_TOKEN : V3_OK;
+    return (token.p && token.n == 0) || str_eqz(token, "bad")
+               ? V3_INVALID_AUTH_TOKEN
+               : V3_OK;
 }
 
 enum v3_error v3_may_read(struct server *s, const struct v3_who *who,

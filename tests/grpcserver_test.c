@@ -220,6 +220,12 @@ static void test_refusals(void)
          16,
          "etcdserver: invalid auth token"},
         {PUT,
+         "token: ",
+         {"\0\0\0\0\3\12\1a", 8},
+         200,
+         16,
+         "etcdserver: invalid auth token"},
+        {PUT,
          "token: bad", /* what is wrong with the request comes first */
          {"\0\0\0\0\0", 5},
          200,

@@ -515,14 +515,17 @@ static void test_auth(void)
                                                       .role = STR("root")};
     struct rpcpb_auth_enable_request on = {0};
     const struct mvcc_range range = {.key = STR("a")};
+    const struct str none = {NULL, 0};
     struct mvcc_range_result out;
     struct v3_who who;
     struct v3_header h;
     char *token, storage[64];
 
     start();
-    CHECK(v3_who_is(server, STR(""), STR(""), &who, storage, sizeof(storage)) ==
+    CHECK(v3_who_is(server, none, STR(""), &who, storage, sizeof(storage)) ==
           V3_OK);
+    CHECK(v3_who_is(server, STR(""), STR(""), &who, storage, sizeof(storage)) ==
+          V3_INVALID_AUTH_TOKEN);
     CHECK(v3_who_is(server, STR("bad.1"), STR(""), &who, storage,
                     sizeof(storage)) == V3_INVALID_AUTH_TOKEN);
     change(V3_USER_ADD, &rpcpb_auth_user_add_request_desc, &add);
