@@ -23,6 +23,14 @@ void rpc_fail_error(struct rpc_call *c, enum v3_error e)
     rpc_fail(c, v3error_code(e), v3error_text(e));
 }
 
+void rpc_fail_unread(struct rpc_call *c, enum v3_error e)
+{
+    if (e == V3_TIMEOUT && !server_has_leader(c->server))
+        rpc_fail(c, GRPC_UNKNOWN, "context deadline exceeded");
+    else
+        rpc_fail_error(c, e);
+}
+
 void rpc_set_header(struct rpc_call *c, struct v3_header h,
                     struct rpcpb_response_header *out)
 {

@@ -158,6 +158,9 @@ static inline void rpc_reply_paced(struct rpc_call *c, uint64_t size,
 
 void rpc_fail(struct rpc_call *c, int grpc_code, const char *text); /* copies */
 void rpc_fail_error(struct rpc_call *c, enum v3_error e); /* not V3_OK */
+/* The read did not come to be linearized, for a question that etcd puts through
+ * the log: what it says is what it says of writes. */
+void rpc_fail_unread(struct rpc_call *c, enum v3_error e); /* not V3_OK */
 
 static inline void rpc_finish(struct rpc_call *c)
 {

@@ -135,13 +135,8 @@ static void ask(struct rpc_call *c, void (*fn)(struct auth *a, void *arg))
     struct question q = {.call = c};
     enum v3_error e = v3_read_index_wait(c->server);
 
-    if (e == V3_TIMEOUT && !server_has_leader(c->server)) {
-        /* etcd has questions in the log, and this is what it says of writes */
-        rpc_fail(c, GRPC_UNKNOWN, "context deadline exceeded");
-        return;
-    }
     if (e) {
-        rpc_fail_error(c, e);
+        rpc_fail_unread(c, e);
         return;
     }
     v3_with_auth(c->server, fn, &q);

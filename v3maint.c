@@ -34,13 +34,28 @@ static void answer_alarm(struct rpc_call *c, const struct v3_result *r)
     reply_alarms(c, r->u.alarm.alarms, r->u.alarm.n);
 }
 
+/* It waits: on a thread of its own. */
+static void list_alarms(struct rpc_call *c)
+{
+    const struct rpcpb_alarm_request *req = c->request;
+    enum v3_error e = v3_read_index_wait(c->server);
+    struct v3_alarm *alarms;
+    struct v3_header h;
+    size_t n;
+
+    if (e) {
+        rpc_fail_unread(c, e);
+        return;
+    }
+    n = v3_alarms(c->server, req->alarm, &alarms, &h);
+    reply_alarms(c, alarms, n);
+    free(alarms);
+}
+
 void v3maint_alarm(struct rpc_call *c)
 {
     const struct rpcpb_alarm_request *req = c->request;
-    struct v3_alarm *alarms;
-    struct v3_header h;
     enum v3_error e;
-    size_t n;
 
     if (req->action != RPCPB_ALARM_DO_GET) {
         e = server_config(c->server)->strict_auth
@@ -52,9 +67,8 @@ void v3maint_alarm(struct rpc_call *c)
             rpc_propose(c, V3_ALARM, c->request_bytes, answer_alarm);
         return;
     }
-    n = v3_alarms(c->server, req->alarm, &alarms, &h);
-    reply_alarms(c, alarms, n);
-    free(alarms);
+    if (!rpc_block(c, list_alarms))
+        rpc_fail_error(c, V3_REQUEST_TOO_MANY_REQUESTS);
 }
 
 /* --- Status. --------------------------------------------------------------------------- */

@@ -177,7 +177,8 @@ enum v3_error v3_who_is(struct server *s, struct str token, struct str cn,
 enum v3_error v3_is_admin(struct server *s, const struct v3_who *who);
 /*
  * Check the password (bcrypt: tens of milliseconds, without the lock: blocking)
- * and get a token assigned through the log. Returns owned text in *token.
+ * in a linearized state, and get a token assigned through the log. Returns owned
+ * text in *token.
  */
 enum v3_error v3_authenticate(struct server *s, struct str name,
                               struct str password, char **token,

@@ -254,6 +254,9 @@ enum v3_error v3_authenticate(struct server *s, struct str name,
 
     *token = NULL;
     *h = v3_header(s);
+    error = v3_read_index_wait(s);
+    if (error != V3_OK)
+        return error;
     do {
         int rc = begin_login(s, name, &login);
 

@@ -4,7 +4,7 @@
 . "$(dirname "$0")/lib.sh"
 
 # shellcheck disable=SC2046
-set -- $(ports 2)
+set -- $(ports 6)
 url=http://127.0.0.1:$1
 peer=http://127.0.0.1:$2
 start m --data-dir data --enable-v2 --listen-client-urls "$url" --advertise-client-urls "$url" \
@@ -53,4 +53,26 @@ for change in 'PUT /5' 'POST' 'DELETE /5'; do
 done
 check '{"ID":"9","TTL":"100"}' post lease/grant '{"ID":"9","TTL":"100"}'
 check '{}' post lease/revoke '{"ID":"9"}'
+
+# Without a quorum, what this member knows of alarms and users is not the answer.
+pair() { # NAME CLIENT-PORT PEER-PORT CLUSTER
+	start "$1" --data-dir "$1" --heartbeat-interval 20 --election-timeout 200 \
+		--listen-client-urls "http://127.0.0.1:$2" --advertise-client-urls "http://127.0.0.1:$2" \
+		--listen-peer-urls "http://127.0.0.1:$3" --initial-advertise-peer-urls "http://127.0.0.1:$3" \
+		--initial-cluster "$4"
+}
+pair one "$3" "$5" "one=http://127.0.0.1:$5,two=http://127.0.0.1:$6"
+pair two "$4" "$6" "one=http://127.0.0.1:$5,two=http://127.0.0.1:$6"
+url=http://127.0.0.1:$3
+wait_for 10 healthy "$url"
+check '{}' post maintenance/alarm '{}'
+stop two KILL
+leaderless() { curl -s "$url/metrics" | grep -q '^etcd_server_has_leader 0'; }
+wait_for 10 leaderless
+curl -s -m 20 -w ' %{http_code}' "$url/v3/maintenance/alarm" -d '{}' >alarms &
+asking=$!
+check '{"error":"etcdserver: request timed out","message":"etcdserver: request timed out","code":14} 503' \
+	curl -s -m 20 -w ' %{http_code}' "$url/v3/auth/authenticate" -d '{"name":"x"}'
+wait $asking
+check '{"error":"context deadline exceeded","message":"context deadline exceeded","code":2} 500' cat alarms
 finish
