@@ -35,7 +35,8 @@
 #define INBOX_MAX (16 * 1024 * 1024) /* bytes of requests that wait */
 #define REFER_MIN 1024               /* bytes of an event that is not copied */
 #define REASON_MAX 160
-#define JOIN_MAX (64 * 1024) /* bytes of events of several revisions */
+#define JOIN_MAX (64 * 1024) /* bytes of events of several revisions, */
+#define JOIN_REVISIONS 1000  /* and so many of these, as etcd has it */
 #define ALSO_MAX (64 * 1024) /* bytes of events to watchers told the same, */
 #define ALSO_EVENTS_MAX 16   /* and so many events, to be compared */
 #define PROGRESS_NS (600 * NS_PER_S)
@@ -252,14 +253,15 @@ static struct item *pop(struct stream *s, bool *ready)
  * hold the server's lock, so having had that, all of it is here. */
 static void join_others(struct stream *s, struct item *it)
 {
-    size_t size, max = join_max(s);
+    size_t size, max = join_max(s), n = 1;
 
     if (it->kind != WATCH_EVENTS || it->batch->revision == it->revision)
         return;
     v3_header(s->call->server);
     size = events_size(it, 0, it->n);
     pthread_mutex_lock(&s->mu);
-    for (; s->first && may_join(it, s->first); it = it->next) {
+    for (; s->first && n < JOIN_REVISIONS && may_join(it, s->first);
+         it = it->next, n++) {
         size += events_size(s->first, 0, s->first->n);
         if (size > max)
             break;

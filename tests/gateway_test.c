@@ -315,6 +315,50 @@ static void test_watch(void)
     buf_release(&b);
 }
 
+/* Small changes of the past come by the thousand. "many" to "manz". */
+static void test_watch_history(void)
+{
+    static const char created[] = "\"created\":true}}\n";
+    static const char event[] = "{\"kv\":{\"key\":";
+    enum { MANY = 1200, AT_ONCE = 1000 };
+    struct buf b = {0}, body = {0};
+    struct mvcc_put_result unused;
+    char key[20], *first, *second;
+    int fd = dial();
+
+    pthread_mutex_lock(&fake.mu);
+    buf_printf(&body,
+               "{\"create_request\":{\"key\":\"bWFueQ==\",\"range_end\":"
+               "\"bWFueg==\",\"start_revision\":%d}}",
+               (int)mvcc_revision(fake.v3->mvcc) + 1);
+    for (int i = 0; i < MANY; i++) {
+        snprintf(key, sizeof(key), "many%04d", i);
+        mvcc_put(fake.v3->mvcc, &(struct mvcc_put){.key = str_of(key)}, NULL,
+                 &unused);
+    }
+    watch_notify(fake.v3->watch);
+    pthread_mutex_unlock(&fake.mu);
+    ask(fd, "/v3/watch", "", buf_z(&body));
+    CHECK(read_until(fd, &b, "\"bWFueTExOTk=\"")); /* the last */
+    CHECK(read_until(fd, &b, "]}}\n"));
+    first = strstr(buf_z(&b), created);
+    second = first ? strstr(first + sizeof(created), "\"events\"") : NULL;
+    second = second ? strstr(second, "]}}\n") : NULL;
+    if (second) {
+        struct buf rest = {0};
+
+        buf_adds(&rest, second);
+        CHECK(count(&rest, event) == MANY - AT_ONCE);
+        CHECK(count(&rest, "\"events\"") == 1);
+        buf_release(&rest);
+    }
+    CHECK(second && count(&b, event) == MANY);
+    close(fd);
+    CHECK(await_watchers(0));
+    buf_release(&b);
+    buf_release(&body);
+}
+
 static void test_watch_ends(void)
 {
     struct buf b = talk("/v3/watch", "", "nonsense");
@@ -746,6 +790,7 @@ int main(void)
     fill_large();
     test_large();
     test_watch();
+    test_watch_history();
     test_watch_ends();
     test_stream_refused();
     test_leader_lost();
