@@ -518,12 +518,16 @@ void v3lock_proclaim(struct rpc_call *c)
     const struct rpcpb_proclaim_request *req = c->request;
     const struct rpcpb_leader_key *l = req->leader;
     struct rpcpb_proclaim_response r = {0};
+    struct contender me = {0};
     struct v3_header h;
     const char *why;
 
     if (!v3lock_check_proclaim(c))
         return;
-    why = proclaim(c, l->key, l->rev, l->lease, req->value, &h);
+    me.lease = l->lease;
+    why = need_lease(c, &me);
+    if (!why)
+        why = proclaim(c, l->key, l->rev, me.lease, req->value, &h);
     if (why) {
         fail(c, why);
         return;

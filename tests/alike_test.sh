@@ -37,6 +37,14 @@ check '{"alarms":[{"alarm":"NOSPACE"}]}' post maintenance/alarm '{"action":"ACTI
 check '"errors":["alarm:NOSPACE ","memberID:7 "]' sh -c "curl -s $url/v3/maintenance/status -d '{}' | grep -o '\"errors\":[^]]*]'"
 check '{"alarms":[{"alarm":"NOSPACE"}]}' post maintenance/alarm '{"action":"DEACTIVATE","alarm":"NOSPACE"}'
 
+# Who proclaims without the lease of its key is given one, as who campaigns.
+post lease/grant '{"ID":"7","TTL":"100"}' >/dev/null
+leader=$(post election/campaign '{"name":"ZQ==","lease":"7"}' | sed 's/{"leader":\(.*\),"lease":"7"}}/\1}/')
+check '{}' post election/proclaim "{\"leader\":$leader,\"value\":\"dw==\"}"
+lease=$(post kv/range '{"key":"ZS83"}' | sed -n 's/.*"value":"dw==","lease":"\([0-9]*\)".*/\1/p')
+granted() { post lease/timetolive "{\"ID\":\"$lease\",\"keys\":true}" | grep -o '"grantedTTL.*'; }
+check '"grantedTTL":"60","keys":["ZS83"]}' granted
+
 # A path that is not clean, asked for its head only.
 check 'Content-Type: text/html; charset=utf-8' sh -c "curl -s -I $url/v2/keys// | tr -d '\r' | grep Content-Type"
 
