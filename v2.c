@@ -106,12 +106,23 @@ void v2_set_cluster_id(struct server *s, struct http_exchange *x)
 
 void v2_message(struct http_exchange *x, int status, const char *fmt, ...)
 {
-    struct buf text = {0}, b = {0};
+    struct buf text = {0};
     va_list ap;
 
     va_start(ap, fmt);
     buf_vprintf(&text, fmt, ap);
     va_end(ap);
+    v2_message_named(x, status, "", buf_str(&text));
+    buf_release(&text);
+}
+
+void v2_message_named(struct http_exchange *x, int status, const char *what,
+                      struct str name)
+{
+    struct buf text = {0}, b = {0};
+
+    buf_adds(&text, what);
+    buf_addstr(&text, name);
     buf_adds(&b, "{\"message\":");
     json_add_string(&b, buf_str(&text));
     buf_addc(&b, '}');
@@ -1144,7 +1155,7 @@ static void change_member(struct server *s, struct http_exchange *x,
     if (name.n == 0)
         http_error(x, 405, "Method Not Allowed");
     else if (!str_hex_to_u64(name, &id))
-        v2_message(x, 404, "No such member: %.*s", STR_FMT(name));
+        v2_message_named(x, 404, "No such member: ", name);
     else if (http_method_is(x, "PUT"))
         put_member(s, x, id);
     else

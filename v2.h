@@ -36,6 +36,9 @@ void v2_set_cluster_id(struct server *s, struct http_exchange *x);
 /* {"message":"..."} without a newline */
 void v2_message(struct http_exchange *x, int status, const char *fmt, ...)
     PRINTF(3, 4);
+/* The same of what and a name behind it, which may hold any byte, also NUL. */
+void v2_message_named(struct http_exchange *x, int status, const char *what,
+                      struct str name);
 /* {"errorCode":...}, its status and X-Etcd-Index */
 void v2_error(struct http_exchange *x, const struct store_error *e);
 /* 500 "Internal Server Error"; the log learns more. */

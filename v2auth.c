@@ -585,14 +585,13 @@ static void auth_error(const struct context *c, int status, const char *fmt,
 {
     struct buf text = {0};
 
-    buf_adds(&text, "auth: ");
     for (const char *f = fmt; *f; f++) {
         if (*f != '$')
             buf_addc(&text, *f);
         else
             buf_addstr(&text, *++f == '1' ? a : b);
     }
-    v2_message(c->x, status, "%.*s", STR_FMT(buf_str(&text)));
+    v2_message_named(c->x, status, "auth: ", buf_str(&text));
     buf_release(&text);
 }
 

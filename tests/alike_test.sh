@@ -30,6 +30,17 @@ check 3 index
 check '{"message":"auth: User nobody does not exist"}' curl -s -X DELETE "$url/v2/auth/users/nobody"
 check 7 index
 
+# A NUL in a name does not end what is said of it.
+auth() { # METHOD PATH [BODY]
+	curl -s -X "$1" "$url/v2/auth/$2" -d "${3:-}"
+}
+check '{"message":"auth: User nx\u0000y does not exist."}' auth GET users/nx%00y
+check '{"message":"auth: Role nx\u0000y does not exist."}' auth GET roles/nx%00y
+check '{"message":"auth: Role n\u0000y doesn'"'t"' exist."}' auth DELETE roles/n%00y
+check '{"message":"No such member: \u0000"} 404' member DELETE /%00
+check '{"message":"Invalid log level x\u0000y"}' \
+	curl -s -X PUT "$url/config/local/log" -d '{"Level":"x\u0000y"}'
+
 # Alarms of no kind are kept, but for nobody's; zeros are not shown.
 check '{"alarms":[{"memberID":"7"}]}' post maintenance/alarm '{"action":"ACTIVATE","memberID":"7"}'
 check '{}' post maintenance/alarm '{"action":"ACTIVATE"}'
