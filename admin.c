@@ -806,6 +806,8 @@ static void serve_vars(struct server *s, struct http_exchange *x)
     struct rlimit r = {0};
     struct buf b = {0};
 
+    if (!v2_allow(x, "GET"))
+        return;
     getrlimit(RLIMIT_NOFILE, &r);
     buf_adds(&b, "{\n\"cmdline\": [");
     for (int i = 0; i < c->argc; i++) {

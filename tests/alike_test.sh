@@ -56,6 +56,12 @@ lease=$(post kv/range '{"key":"ZS83"}' | sed -n 's/.*"value":"dw==","lease":"\([
 granted() { post lease/timetolive "{\"ID\":\"$lease\",\"keys\":true}" | grep -o '"grantedTTL.*'; }
 check '"grantedTTL":"60","keys":["ZS83"]}' granted
 
+# Go's variables are for GET alone, not even for HEAD.
+for how in -I '-X POST' '-X PUT' '-X DELETE'; do
+	check 'Allow: GET' sh -c "curl -s -o /dev/null -D - $how $url/debug/vars | tr -d '\r' | grep '^Allow:'"
+done
+check 'Method Not Allowed 405' sh -c "curl -s -w '%{http_code}' -X POST $url/debug/vars | tr '\n' ' '"
+
 # A path that is not clean, asked for its head only.
 check 'Content-Type: text/html; charset=utf-8' sh -c "curl -s -I $url/v2/keys// | tr -d '\r' | grep Content-Type"
 
