@@ -769,15 +769,16 @@ static bool parse_bool(const char *s, bool *out)
     return false;
 }
 
-/* Decimal, 0x... or 0..., as Go reads the numbers of flags. */
+/* Decimal, 0x... or 0..., as Go reads the numbers of flags. If false, errno is
+ * ERANGE for a number that is too large. */
 static bool parse_int(const char *s, int64_t *out)
 {
     char *end;
     long long v;
 
+    errno = 0;
     if (s[0] == '\0' || strchr(" \t\n\v\f\r", s[0]))
         return false;
-    errno = 0;
     v = strtoll(s, &end, 0);
     if (errno != 0 || *end != '\0')
         return false;
@@ -818,9 +819,12 @@ static bool take_option(struct ctl *c, const struct ctl_option *o,
         value = at->argv[at->i++];
     }
     if (value && !ctl_value_fits(o->type, value)) {
-        *why = xasprintf("invalid %svalue \"%s\" for %s-%.*s: parse error",
+        bool too_large = o->type == CTL_INT && errno == ERANGE;
+
+        *why = xasprintf("invalid %svalue \"%s\" for %s-%.*s: %s",
                          o->type == CTL_BOOL ? "boolean " : "", value,
-                         o->type == CTL_BOOL ? "" : "flag ", STR_FMT(f->name));
+                         o->type == CTL_BOOL ? "" : "flag ", STR_FMT(f->name),
+                         too_large ? "value out of range" : "parse error");
         return false;
     }
     c->settings[c->n_settings++] = (struct ctl_setting){o, value};

@@ -378,6 +378,11 @@ static void test_options(void)
 
     CHECK(ctl("set", "--ttl", "abc", "/c", "1", NULL) == 1);
     CHECK_ERR("invalid value \"abc\" for flag -ttl: parse error\n");
+    CHECK(ctl("set", "--ttl", "99999999999999999999", "/c", "1", NULL) == 1);
+    CHECK_ERR("invalid value \"99999999999999999999\" for flag -ttl: "
+              "value out of range\n");
+    CHECK(ctl("set", "--ttl=", "/c", "1", NULL) == 1);
+    CHECK_ERR("invalid value \"\" for flag -ttl: parse error\n");
     CHECK(ctl("--timeout", "abc", "get", "/c", NULL) == 1);
     CHECK_ERR("invalid value \"abc\" for flag -timeout: parse error\n");
     CHECK(ctl("get", "--quorum=maybe", "/c", NULL) == 1);
