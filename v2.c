@@ -1147,6 +1147,14 @@ static void delete_member(struct server *s, struct http_exchange *x,
         reply_changed(x, id, rc);
 }
 
+/* As strconv.ParseUint(s, 16, 64) has it: with any number of zeros before. */
+static bool parse_member_id(struct str s, uint64_t *out)
+{
+    while (s.n > 1 && s.p[0] == '0')
+        s.p++, s.n--;
+    return str_hex_to_u64(s, out);
+}
+
 static void change_member(struct server *s, struct http_exchange *x,
                           struct str name)
 {
@@ -1154,7 +1162,7 @@ static void change_member(struct server *s, struct http_exchange *x,
 
     if (name.n == 0)
         http_error(x, 405, "Method Not Allowed");
-    else if (!str_hex_to_u64(name, &id))
+    else if (!parse_member_id(name, &id))
         v2_message_named(x, 404, "No such member: ", name);
     else if (http_method_is(x, "PUT"))
         put_member(s, x, id);

@@ -41,6 +41,11 @@ check '{"message":"No such member: \u0000"} 404' member DELETE /%00
 check '{"message":"Invalid log level x\u0000y"}' \
 	curl -s -X PUT "$url/config/local/log" -d '{"Level":"x\u0000y"}'
 
+# Zeros before a member's id.
+check '{"message":"No such member: 5"} 404' member PUT /00000000000000005
+check '{"message":"No such member: 0"} 404' member DELETE /000000000000000000
+check '{"message":"No such member: 10000000000000000"} 404' member PUT /10000000000000000
+
 # Alarms of no kind are kept, but for nobody's; zeros are not shown.
 check '{"alarms":[{"memberID":"7"}]}' post maintenance/alarm '{"action":"ACTIVATE","memberID":"7"}'
 check '{}' post maintenance/alarm '{"action":"ACTIVATE"}'
