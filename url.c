@@ -443,11 +443,10 @@ static int by_raw(const void *a, const void *b)
     return strcmp(((const struct url *)a)->raw, ((const struct url *)b)->raw);
 }
 
-static void sort_and_dedup(struct url_list *l)
+static void dedup_sorted(struct url_list *l)
 {
     size_t n = 0;
 
-    qsort(l->urls, l->n, sizeof(l->urls[0]), by_raw);
     for (size_t i = 0; i < l->n; i++) {
         if (n && strcmp(l->urls[n - 1].raw, l->urls[i].raw) == 0)
             url_release(&l->urls[i]);
@@ -475,13 +474,23 @@ int url_list_as_given(const struct str *s, size_t n, struct url_list *out,
     return 0;
 }
 
-int url_list_of(const struct str *s, size_t n, struct url_list *out,
-                struct err *e)
+int url_list_sorted(const struct str *s, size_t n, struct url_list *out,
+                    struct err *e)
 {
     int rc = url_list_as_given(s, n, out, e);
 
     if (rc == 0)
-        sort_and_dedup(out);
+        qsort(out->urls, out->n, sizeof(out->urls[0]), by_raw);
+    return rc;
+}
+
+int url_list_of(const struct str *s, size_t n, struct url_list *out,
+                struct err *e)
+{
+    int rc = url_list_sorted(s, n, out, e);
+
+    if (rc == 0)
+        dedup_sorted(out);
     return rc;
 }
 

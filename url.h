@@ -38,6 +38,9 @@ int url_list_parse(struct str s, struct url_list *out, struct err *e);
 /* The same rules for n strings, as in a JSON array of URLs. */
 int url_list_of(const struct str *s, size_t n, struct url_list *out,
                 struct err *e);
+/* Sorted, but duplicates are kept, as by etcd's types.NewURLs(). */
+int url_list_sorted(const struct str *s, size_t n, struct url_list *out,
+                    struct err *e);
 /* Neither sorted nor without duplicates. */
 int url_list_as_given(const struct str *s, size_t n, struct url_list *out,
                       struct err *e);

@@ -1020,7 +1020,7 @@ static int parse_peer_urls(const struct buf *body, struct url_list *out,
     if (rc == 0)
         rc = peer_url_strings(j, &urls, &n, e);
     if (rc == 0)
-        rc = url_list_of(urls, n, out, e);
+        rc = url_list_sorted(urls, n, out, e);
     free(urls);
     json_free(j);
     return rc;

@@ -46,6 +46,13 @@ check '{"message":"No such member: 5"} 404' member PUT /00000000000000005
 check '{"message":"No such member: 0"} 404' member DELETE /000000000000000000
 check '{"message":"No such member: 10000000000000000"} 404' member PUT /10000000000000000
 
+# Peer URLs are sorted, and stay as many as they are.
+id=$(curl -s "$url/v2/members" | sed 's/.*"id":"\([0-9a-f]*\)".*/\1/')
+check 204 curl -s -w '%{http_code}' -X PUT "$url/v2/members/$id" -H 'Content-Type: application/json' \
+	-d '{"peerURLs":["http://b:1","http://a:1","http://a:1"]}'
+check '"peerURLs":["http://a:1","http://a:1","http://b:1"]' \
+	sh -c "curl -s $url/v2/members | grep -o '\"peerURLs\":[^]]*]'"
+
 # Alarms of no kind are kept, but for nobody's; zeros are not shown.
 check '{"alarms":[{"memberID":"7"}]}' post maintenance/alarm '{"action":"ACTIVATE","memberID":"7"}'
 check '{}' post maintenance/alarm '{"action":"ACTIVATE"}'

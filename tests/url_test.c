@@ -151,6 +151,11 @@ static void test_as_given(void)
     CHECK(url_list_as_given(urls, ARRAY_LEN(urls), &l, NULL) == 0);
     url_list_print(&b, &l, ",");
     CHECK_STR(buf_z(&b), "http://b:2,http://a:1,http://b:2");
+    url_list_release(&l);
+    buf_clear(&b);
+    CHECK(url_list_sorted(urls, ARRAY_LEN(urls), &l, NULL) == 0);
+    url_list_print(&b, &l, ",");
+    CHECK_STR(buf_z(&b), "http://a:1,http://b:2,http://b:2");
     buf_release(&b);
     url_list_release(&l);
 }
