@@ -858,7 +858,7 @@ static void serve_log_level(struct server *s, struct http_exchange *x)
         return;
     if (!read_level(x, &j, &name)) {
         v2_message(x, 400, "Invalid json body");
-    } else if (!log_parse_level(name, &level)) {
+    } else if (!log_parse_capnslog_level(name, &level)) {
         v2_message_named(x, 400, "Invalid log level ", name);
     } else {
         log_notice("etcdserver/api/etcdhttp", "globalLogLevel set to \"%.*s\"",

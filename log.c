@@ -39,7 +39,7 @@ static const struct {
     [LOG_DEBUG] = {"debug", "debug", 'D'},
     [LOG_INFO] = {"info", "info", 'I'},
     [LOG_NOTICE] = {"notice", "info", 'N'},
-    [LOG_WARN] = {"warn", "warn", 'W'},
+    [LOG_WARN] = {"warning", "warn", 'W'},
     [LOG_ERROR] = {"error", "error", 'E'},
     [LOG_CRIT] = {"critical", "fatal", 'C'},
 };
@@ -102,30 +102,48 @@ bool log_enabled(const char *pkg, enum log_level level)
     return (int)level >= __atomic_load_n(&logger.level, __ATOMIC_RELAXED);
 }
 
-bool log_parse_level(struct str name, enum log_level *out)
+struct level_alias {
+    const char *name;
+    enum log_level level;
+};
+
+static bool find_alias(const struct level_alias *a, size_t n, struct str name,
+                       enum log_level *out)
 {
-    static const struct {
-        const char *name;
-        enum log_level level;
-    } aliases[] = {
-        {"TRACE", LOG_DEBUG}, {"WARNING", LOG_WARN}, {"PANIC", LOG_CRIT},
-        {"FATAL", LOG_CRIT},  {"dpanic", LOG_CRIT},  {"D", LOG_DEBUG},
-        {"T", LOG_DEBUG},     {"I", LOG_INFO},       {"N", LOG_NOTICE},
-        {"W", LOG_WARN},      {"E", LOG_ERROR},      {"C", LOG_CRIT},
-        {"5", LOG_DEBUG},     {"4", LOG_DEBUG},      {"3", LOG_INFO},
-        {"2", LOG_NOTICE},    {"1", LOG_WARN},       {"0", LOG_ERROR}};
+    for (size_t i = 0; i < n; i++)
+        if (str_caseeqz(name, a[i].name)) {
+            *out = a[i].level;
+            return true;
+        }
+    return false;
+}
+
+bool log_parse_capnslog_level(struct str name, enum log_level *out)
+{
+    static const struct level_alias aliases[] = {
+        {"TRACE", LOG_DEBUG}, {"D", LOG_DEBUG},  {"T", LOG_DEBUG},
+        {"I", LOG_INFO},      {"N", LOG_NOTICE}, {"W", LOG_WARN},
+        {"E", LOG_ERROR},     {"C", LOG_CRIT},   {"5", LOG_DEBUG},
+        {"4", LOG_DEBUG},     {"3", LOG_INFO},   {"2", LOG_NOTICE},
+        {"1", LOG_WARN},      {"0", LOG_ERROR}};
 
     for (size_t i = 0; i < ARRAY_LEN(levels); i++)
         if (str_caseeqz(name, levels[i].name)) {
             *out = (enum log_level)i;
             return true;
         }
-    for (size_t i = 0; i < ARRAY_LEN(aliases); i++)
-        if (str_caseeqz(name, aliases[i].name)) {
-            *out = aliases[i].level;
-            return true;
-        }
-    return false;
+    return find_alias(aliases, ARRAY_LEN(aliases), name, out);
+}
+
+bool log_parse_level(struct str name, enum log_level *out)
+{
+    static const struct level_alias zap_names[] = {{"warn", LOG_WARN},
+                                                   {"panic", LOG_CRIT},
+                                                   {"fatal", LOG_CRIT},
+                                                   {"dpanic", LOG_CRIT}};
+
+    return log_parse_capnslog_level(name, out) ||
+           find_alias(zap_names, ARRAY_LEN(zap_names), name, out);
 }
 
 /* One "pkg=LEVEL" behind the n in list, or in *rest if it is for all. */

@@ -38,7 +38,9 @@ bool log_enabled(const char *pkg, enum log_level level);
  */
 const char *log_set_levels(enum log_level level, const char *packages);
 
-/* "debug", "INFO", "warn", ...; also the one-letter and zap names. */
+/* "debug", "INFO", "warning", "W", "1", ..., in any case. */
+bool log_parse_capnslog_level(struct str name, enum log_level *out);
+/* Also zap's names: "warn", "panic", ... */
 bool log_parse_level(struct str name, enum log_level *out);
 
 /* pkg is etcd's package name for the line, such as "etcdserver". */

@@ -41,6 +41,15 @@ check '{"message":"No such member: \u0000"} 404' member DELETE /%00
 check '{"message":"Invalid log level x\u0000y"}' \
 	curl -s -X PUT "$url/config/local/log" -d '{"Level":"x\u0000y"}'
 
+# A level's name here is capnslog's, not zap's.
+for level in WARN panic FATAL dpanic; do
+	check "{\"message\":\"Invalid log level $level\"}" \
+		curl -s -X PUT "$url/config/local/log" -d "{\"Level\":\"$level\"}"
+done
+for level in warning W 1 critical I; do
+	check 204 curl -s -w '%{http_code}' -X PUT "$url/config/local/log" -d "{\"Level\":\"$level\"}"
+done
+
 # Zeros before a member's id.
 check '{"message":"No such member: 5"} 404' member PUT /00000000000000005
 check '{"message":"No such member: 0"} 404' member DELETE /000000000000000000

@@ -41,6 +41,7 @@ static void test_levels(void)
         {LOG_INFO, "raft=DEBUG", "011", false},
         {LOG_INFO, "wal=CRITICAL,raft=D", "015", false},
         {LOG_INFO, "raft=ERROR,*=WARNING", "433", false},
+        {LOG_INFO, "raft=panic,*=WARN", "533", false},
         {LOG_INFO, "*=NOTICE,etcdserver=TRACE", "202", false},
         {LOG_INFO, "*=2,etcdserver=5,wal=0", "204", false},
         {LOG_INFO, "raft=ERROR,raft=INFO", "111", false}, /* the last counts */
