@@ -625,6 +625,8 @@ static void collect_name(void *arg, struct str name, bool dir,
 
     (void)dir;
     (void)value;
+    if (name.n && name.p[0] == '_')
+        return; /* hidden, as in every listing of v2 */
     l->names = xrealloc(l->names, (l->n + 1) * sizeof(*l->names));
     l->names[l->n++] = xstrndup(name.p, name.n);
 }

@@ -120,7 +120,7 @@ void server_v2_unwatch(struct server *s, struct store_watcher *w,
 bool server_v2_auth_on(const struct server *s);
 /* Values below /2, for v2 auth; uncounted. False: no such file. */
 bool server_v2_peek(struct server *s, struct str path, struct blob **out);
-/* Names of the children of a directory; returns owned, sorted. */
+/* Names of the children of a directory but the hidden; owned, sorted. */
 size_t server_v2_list(struct server *s, struct str dir, char ***names);
 void server_v2_stats(struct server *s, struct buf *b);
 struct store_counters server_v2_counters(struct server *s);

@@ -62,6 +62,13 @@ check 204 curl -s -w '%{http_code}' -X PUT "$url/v2/members/$id" -H 'Content-Typ
 check '"peerURLs":["http://a:1","http://a:1","http://b:1"]' \
 	sh -c "curl -s $url/v2/members | grep -o '\"peerURLs\":[^]]*]'"
 
+# Users and roles whose names begin with _ are there, but not in lists.
+check '{"user":"_u","roles":null}' auth PUT users/_u '{"user":"_u","password":"p"}'
+check '{"users":null}' auth GET users
+check '{"user":"_u"}' auth GET users/_u
+check '{"role":"_r","permissions":{"kv":{"read":null,"write":null}}}' auth PUT roles/_r '{"role":"_r"}'
+check '{"roles":[{"role":"root","permissions":{"kv":{"read":["/*"],"write":["/*"]}}}]}' auth GET roles
+
 # Alarms of no kind are kept, but for nobody's; zeros are not shown.
 check '{"alarms":[{"memberID":"7"}]}' post maintenance/alarm '{"action":"ACTIVATE","memberID":"7"}'
 check '{}' post maintenance/alarm '{"action":"ACTIVATE"}'
