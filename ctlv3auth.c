@@ -194,10 +194,10 @@ int ctlv3_user_delete(struct ctl *c)
                                   "User %s deleted\n", c->args[0]);
 }
 
-static void print_role(struct ctl *c, const char *name,
-                       const struct rpcpb_auth_role_get_response *r);
+static int show_role(struct ctl *c, const char *name,
+                     const struct rpcpb_auth_role_get_response *r);
 
-/* --detail: the permissions of each role. */
+/* --detail: each role in the format asked for, behind the user as text. */
 static int print_details(struct ctl *c,
                          const struct rpcpb_auth_user_get_response *r)
 {
@@ -213,8 +213,10 @@ static int print_details(struct ctl *c,
         if (rc != 0)
             return rc;
         name = xstrndup(get.role.p, get.role.n);
-        print_role(c, name, &role);
+        rc = show_role(c, name, &role);
         free(name);
+        if (rc != 0)
+            return rc;
     }
     return 0;
 }
@@ -233,7 +235,7 @@ int ctlv3_user_get(struct ctl *c)
     rc = ctlv3_call(c, RPC_AUTH_USER_GET, &r, &response);
     if (rc != 0)
         return rc;
-    if (c->v3->format == CTLV3_SIMPLE && ctl_bool(c, "detail"))
+    if (ctl_bool(c, "detail"))
         return print_details(c, &response);
     rc = ctlv3_print_simple(c, &rpcpb_auth_user_get_response_desc, &response,
                             "User: %s\nRoles:", c->args[0]);
@@ -431,6 +433,20 @@ static void role_fields(const struct rpcpb_auth_role_get_response *r)
     }
 }
 
+static int show_role(struct ctl *c, const char *name,
+                     const struct rpcpb_auth_role_get_response *r)
+{
+    if (ctlv3_print_whole(c, &rpcpb_auth_role_get_response_desc, r))
+        return 0;
+    if (c->v3->format == CTLV3_TABLE)
+        return ctlv3_unsupported(c);
+    if (c->v3->format == CTLV3_FIELDS)
+        role_fields(r);
+    else
+        print_role(c, name, r);
+    return 0;
+}
+
 int ctlv3_role_get(struct ctl *c)
 {
     struct rpcpb_auth_role_get_response response = {0};
@@ -443,17 +459,7 @@ int ctlv3_role_get(struct ctl *c)
             "role get command requires role name as its argument");
     r.role = str_of(c->args[0]);
     rc = ctlv3_call(c, RPC_AUTH_ROLE_GET, &r, &response);
-    if (rc != 0)
-        return rc;
-    if (ctlv3_print_whole(c, &rpcpb_auth_role_get_response_desc, &response))
-        return 0;
-    if (c->v3->format == CTLV3_TABLE)
-        return ctlv3_unsupported(c);
-    if (c->v3->format == CTLV3_FIELDS)
-        role_fields(&response);
-    else
-        print_role(c, c->args[0], &response);
-    return 0;
+    return rc ? rc : show_role(c, c->args[0], &response);
 }
 
 int ctlv3_role_list(struct ctl *c)

@@ -54,7 +54,8 @@ static void close_session(struct ctl *c, struct session *s)
 
 /* --- Waiting for one's turn. ---------------------------------------------------------- */
 
-enum { TURN_SIGNAL = -10 }; /* a signal came first */
+/* Beside what gRPC says: a signal came first; an answer could not be shown. */
+enum { TURN_SIGNAL = -10, TURN_UNSHOWN = -11 };
 
 /* The answer to one try, or why there is none. */
 static int try_turn(struct ctl *c, enum rpc_method_id id, struct str request,
@@ -200,8 +201,9 @@ int ctlv3_lock(struct ctl *c)
 
 /* --- Elect. -------------------------------------------------------------------------------- */
 
+/* TURN_UNSHOWN: *code is what to exit with. */
 static int observe_once(struct ctl *c, struct grpc_stream *s, struct arena *a,
-                        struct err *e)
+                        int *code, struct err *e)
 {
     int rc;
 
@@ -221,8 +223,11 @@ static int observe_once(struct ctl *c, struct grpc_stream *s, struct arena *a,
         r.header = leader.header;
         r.kvs.items = leader.kv;
         r.kvs.n = leader.kv != NULL;
-        if (ctlv3_print_get(c, &r, false) != 0 || ctl_flush() != 0)
-            return CTLV3_IO;
+        *code = ctlv3_print_get(c, &r, false);
+        if (*code == 0)
+            *code = ctl_flush();
+        if (*code != 0)
+            return TURN_UNSHOWN;
     } while (rc == GRPC_OK || rc == GRPC_STREAM_WAIT);
     return rc;
 }
@@ -232,7 +237,7 @@ static int observe(struct ctl *c, const char *name)
     struct rpcpb_leader_request r = {.name = str_of(name)};
     struct arena a = {.limit = SIZE_MAX / 2};
     struct err e;
-    int rc = ctlv3_connect(c);
+    int rc = ctlv3_connect(c), code = 0;
 
     if (rc != 0)
         return rc;
@@ -245,16 +250,20 @@ static int observe(struct ctl *c, const char *name)
         if (rc == GRPC_OK) {
             ctlv3_send(s, RPC_ELECTION_OBSERVE, &r);
             grpc_stream_end(s);
-            rc = observe_once(c, s, &a, &e);
+            rc = observe_once(c, s, &a, &code, &e);
             grpc_stream_close(s);
         }
-        if (rc != GRPC_UNAVAILABLE && rc != GRPC_STREAM_END)
+        if (rc != GRPC_UNAVAILABLE)
             break;
         grpc_client_next(c->v3->client);
         sys_sleep_ms(POLL_MS);
     }
     arena_release(&a);
-    return rc == TURN_SIGNAL ? 0 : ctlv3_fail_status(c, CTLV3_ERROR, &e);
+    if (rc == TURN_SIGNAL || rc == TURN_UNSHOWN)
+        return code;
+    if (rc == GRPC_STREAM_END) /* as when it may not see the election */
+        return ctlv3_fail(CTLV3_ERROR, "elect: observer lost");
+    return ctlv3_fail_status(c, CTLV3_ERROR, &e);
 }
 
 /* As leader, until a signal comes: then resign. */

@@ -312,7 +312,8 @@ static void *watch_thread(void *arg)
     struct typed *t = arg;
     struct watch **at;
 
-    (void)run_watch(&t->watch);
+    if (run_watch(&t->watch) == CTLV3_BAD_FEATURE)
+        _exit(CTLV3_BAD_FEATURE); /* in that format nothing can be shown */
     pthread_mutex_lock(&output);
     for (at = &watches; *at != &t->watch; at = &(*at)->next)
         assert(*at);

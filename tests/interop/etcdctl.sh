@@ -337,6 +337,7 @@ locks() {
 	begin elect race two
 	sleep 0.5
 	end TERM
+	x elect race -l -w table
 	begin elect race -l
 	until_printed one 1
 	end TERM
@@ -405,6 +406,8 @@ users() {
 	x user grant-role nobody reader
 	x user get alice
 	x user get alice --detail
+	x user get alice --detail -w json
+	x user get alice --detail -w fields
 	x user revoke-role alice writer
 	x user get nobody
 	x role get nobody
