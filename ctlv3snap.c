@@ -88,13 +88,25 @@ static bool is_directory(const char *path)
     return is;
 }
 
+/* A device, say: the rename would put a file in its place. */
+static bool is_special(const char *path)
+{
+    struct stat st;
+
+    return lstat(path, &st) == 0 && !S_ISREG(st.st_mode) &&
+           !S_ISDIR(st.st_mode) && !S_ISLNK(st.st_mode);
+}
+
 /* PATH.part becomes PATH once it is on disk. */
 static int save(struct ctl *c, const char *path, const char *part)
 {
     struct err e;
-    int fd = open(part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    int rc;
+    int fd, rc;
 
+    if (is_special(path))
+        return ctlv3_fail(CTLV3_INTERRUPTED,
+                          "%s is no regular file: save to another name", path);
+    fd = open(part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (fd < 0)
         return io_error("open", part);
     rc = download(c, fd, part);

@@ -123,6 +123,11 @@ wait_for 10 sh -c "! '$CTL' --endpoints 127.0.0.1:$client2 get m/k | grep -q k"
 stop mirror
 export ETCDCTL_ENDPOINTS="127.0.0.1:$client"
 
+# A snapshot is no file to put in a device's place.
+mkfifo special
+check 'Error: special is no regular file: save to another name' sh -c "'$CTL' snapshot save special 2>&1"
+check yes sh -c 'test -p special && echo yes'
+
 # A snapshot, damaged, and restored to a new cluster.
 check "Snapshot saved at $dir/snap" "$CTL" snapshot save "$dir/snap"
 revision=$("$CTL" get later -w fields | sed -n 's/^"Revision" : //p')
