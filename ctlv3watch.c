@@ -215,7 +215,8 @@ static bool is_passing(struct watch *w, int status, const struct err *e)
 /* 0 after a pause if a new stream is worth it, else the exit code. */
 static int after_failure(struct watch *w, int status, const struct err *e)
 {
-    if (strcmp(e->msg, "etcdserver: no leader") == 0) {
+    if (status == GRPC_UNAVAILABLE &&
+        strcmp(e->msg, "etcdserver: no leader") == 0) {
         fprintf(stderr, "watch was canceled (%s)\n", e->msg);
         return CTLV3_INTERRUPTED;
     }
