@@ -780,18 +780,16 @@ static void set_enabled(const struct context *c, bool on)
 
 static void enable(const struct context *c)
 {
+    bool fresh = server_read_index(c->s, READ_INDEX_MS) == 0, exists;
     struct user u;
-    bool exists;
 
-    if (!catch_up(c))
-        return;
     if (server_v2_auth_on(c->s)) {
         auth_error(c, 409, "already enabled", STR(""), STR(""));
         return;
     }
     exists = load_user(c->s, STR(ROOT), &u);
     user_release(&u);
-    if (!exists)
+    if (!exists || !fresh) /* etcd, too, says so if nobody can tell */
         auth_error(c, 409, "No root user available, please create one", STR(""),
                    STR(""));
     else if (ensure_directories(c) && ensure_guest(c))

@@ -119,11 +119,14 @@ pair two "$4" "$6" "one=http://127.0.0.1:$5,two=http://127.0.0.1:$6"
 url=http://127.0.0.1:$3
 wait_for 10 healthy "$url"
 check '{}' post maintenance/alarm '{}'
+curl -s -o /dev/null -X PUT "$url/v2/auth/users/root" -d '{"user":"root","password":"p"}'
 stop two KILL
 leaderless() { curl -s "$url/metrics" | grep -q '^etcd_server_has_leader 0'; }
 wait_for 10 leaderless
 curl -s -m 20 -w ' %{http_code}' "$url/v3/maintenance/alarm" -d '{}' >alarms &
 asking=$!
+check '{"message":"auth: No root user available, please create one"} 409' \
+	curl -s -m 20 -w ' %{http_code}' -X PUT "$url/v2/auth/enable"
 check '{"error":"etcdserver: request timed out","message":"etcdserver: request timed out","code":14} 503' \
 	curl -s -m 20 -w ' %{http_code}' "$url/v3/auth/authenticate" -d '{"name":"x"}'
 wait $asking
