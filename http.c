@@ -928,7 +928,9 @@ static void begin_exchange(struct http_exchange *x)
 /* Complete the response. True if another request may follow. */
 static bool finish_exchange(struct http_exchange *x)
 {
-    if (!x->begun)
+    if (x->rest.len > 0) /* of a piece: what came now would be taken for it */
+        x->broken = true;
+    else if (!x->begun)
         http_send(x, NULL, 0);
     else if (!x->ended && x->out == OUT_CHUNKED)
         write_text(x, "0\r\n\r\n");
@@ -992,6 +994,7 @@ static void leave(struct http_exchange *x)
     http_head_release(&x->head);
     buf_release(&x->lines);
     buf_release(&x->path);
+    buf_release(&x->rest);
     free(x);
 
     pthread_mutex_lock(&s->mu);

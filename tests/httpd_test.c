@@ -206,6 +206,18 @@ static void handle_later(struct http_exchange *x)
         abort();
 }
 
+/* Ends while a piece is not out. */
+static void handle_unsent(struct http_exchange *x)
+{
+    static char piece[65536]; /* more than a stack holds */
+
+    memset(piece, 'x', sizeof(piece));
+    http_begin(x);
+    while (http_try_write(x, piece, sizeof(piece)) == 0)
+        continue;
+    note_release(NULL);
+}
+
 /* What kind of request was it? */
 static void handle_show(struct http_exchange *x)
 {
@@ -237,7 +249,7 @@ static void handler(struct http_exchange *x, void *arg)
         {"/headers", handle_headers}, {"/own-length", handle_own_length},
         {"/pieces", handle_pieces},   {"/status", handle_status},
         {"/at-once", handle_at_once}, {"/closing", handle_closing},
-        {"/later", handle_later},
+        {"/later", handle_later},     {"/unsent", handle_unsent},
     };
 
     (void)arg;
@@ -725,6 +737,26 @@ static void test_deferred(void)
     put(fd, "GET /later?20000000 HTTP/1.1\r\n" H "\r\n");
     CHECK(wait_for_released(5));
     check_no_connections();
+    close(fd);
+    stop(1000);
+}
+
+/* A piece that is not out is not ended as if it were: what says so would be
+ * taken for the rest of it. */
+static void test_unsent(void)
+{
+    char *got;
+    size_t n;
+    int fd;
+
+    start((struct http_server_options){0});
+    fd = dial();
+    put(fd, "GET /unsent HTTP/1.1\r\n" H "\r\n");
+    CHECK(wait_for_released(6));
+    got = get_all(fd);
+    n = strlen(got);
+    CHECK(n > 65536 && got[n - 1] == 'x');
+    free(got);
     close(fd);
     stop(1000);
 }
@@ -1667,6 +1699,7 @@ int main(void)
     test_sizes();
     test_endless_bodies();
     test_deferred();
+    test_unsent();
     test_timeouts();
     test_quiet();
     test_prompt();
