@@ -184,7 +184,8 @@ int ctl_flush(void);
 
 /*
  * Start argv (ends with NULL) with more (likewise: "NAME=value") added to the
- * environment, and with nothing to read. 0 and *pid, or -1 and e, in the words of Go.
+ * environment, and with nothing to read. 0 and *pid, or -1 and e, in the words
+ * of Go.
  */
 int ctl_spawn(char **argv, char *const *more, pid_t *pid, struct err *e);
 

@@ -307,6 +307,8 @@ bool rpc_leader_is_lost(struct server *s, int64_t now, int64_t *seen_ns)
 {
     int64_t patience_ns = 3 * server_config(s)->election_ms * NS_PER_MS;
 
+    if (patience_ns < RPC_LEADER_NS * 3 / 2) /* one look is no absence */
+        patience_ns = RPC_LEADER_NS * 3 / 2;
     if (server_has_leader(s))
         *seen_ns = now;
     return now - *seen_ns > patience_ns;

@@ -355,7 +355,7 @@ bool rpc_set_token(struct rpc_call *c, struct str token);
 void rpc_run(struct rpc_call *c);
 /*
  * For streams that want a leader (has_leader), once they run: was there none for
- * three election timeouts, at any of the door's looks? It looks each
+ * three election timeouts, and at two looks of the door at least? It looks each
  * RPC_LEADER_NS, and keeps in *seen_ns when there last was one.
  */
 #define RPC_LEADER_NS NS_PER_S
