@@ -221,8 +221,13 @@ void bn_mont_mul(bn_limb *r, const bn_limb *a, const bn_limb *b,
     bn_limb t[2 * BN_LIMBS_MAX], top = 0;
     size_t n = mod->n;
 
-    if (n < ROWS_MIN) {
-        bn_mont_mul_n(r, a, b, mod->m, mod->m0inv, t, n);
+    if (n < ROWS_MIN) { /* what curves invert by: unrolled for the usual two */
+        if (n == BN_LIMBS(256))
+            bn_mont_mul_n(r, a, b, mod->m, mod->m0inv, t, BN_LIMBS(256));
+        else if (n == BN_LIMBS(384))
+            bn_mont_mul_n(r, a, b, mod->m, mod->m0inv, t, BN_LIMBS(384));
+        else
+            bn_mont_mul_n(r, a, b, mod->m, mod->m0inv, t, n);
         return;
     }
     if (a == b)

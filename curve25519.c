@@ -1,10 +1,10 @@
 /*
  * curve25519.c - X25519 and Ed25519.
  *
- * FIELD  Numbers modulo p = 2^255 - 19, as 260 bits in limbs of equal width:
- *        five of 52 bits where products of 128 bits come cheap, ten of 26
- *        elsewhere. Since 2^260 is 608 (19 * 2^5), what overflows comes back
- *        at the bottom, times 608. All else is written once for both.
+ * FIELD  Numbers modulo p = 2^255 - 19 in limbs of equal width: five of 51 bits
+ *        where products of 128 bits come cheap, ten of 26 elsewhere. Since 2^255
+ *        is 19 and 2^260 is 608, what overflows comes back at the bottom, times
+ *        that. All else is written once for both.
  *
  *   A limb is *tight* if it exceeds its width by less than a bit: at most
  *   2^B + 2^(B-8). Multiplication takes limbs of up to B + 3 bits and gives
@@ -30,17 +30,20 @@
 typedef uint64_t limb;
 __extension__ typedef unsigned __int128 wide;
 #define LIMBS 5
-#define LIMB_BITS 52
+#define LIMB_BITS 51
+#define COLUMNS LIMBS /* of products: what overflows is folded limb by limb */
 #else
 typedef uint32_t limb;
 typedef uint64_t wide;
 #define LIMBS 10
 #define LIMB_BITS 26
+#define COLUMNS (2 * LIMBS) /* in columns of their own, folded afterwards */
 #endif
 
 #define LIMB_MASK (((limb)1 << LIMB_BITS) - 1)
-#define TOP_BITS (LIMB_BITS - 5) /* of the last limb, below 2^255 */
-#define FOLD 608                 /* 2^260 modulo p */
+#define SPARE_BITS (LIMBS * LIMB_BITS - 255)
+#define TOP_BITS (LIMB_BITS - SPARE_BITS) /* of the last limb, below 2^255 */
+#define FOLD (19 << SPARE_BITS) /* what is above all limbs, modulo p */
 
 struct field {
     limb v[LIMBS];
@@ -56,14 +59,13 @@ static void field_load(struct field *out, const uint8_t p[32])
     for (int i = 0; i < 32; i++) {
         bits |= (uint64_t)p[i] << n;
         n += 8;
-        if (n >= LIMB_BITS) {
+        if (n >= LIMB_BITS && at < LIMBS - 1) {
             out->v[at++] = (limb)bits & LIMB_MASK;
             bits >>= LIMB_BITS;
             n -= LIMB_BITS;
         }
     }
     out->v[at] = (limb)bits;
-    assert(at == LIMBS - 1);
 }
 
 static void field_add(struct field *out, const struct field *a,
@@ -73,7 +75,8 @@ static void field_add(struct field *out, const struct field *a,
         out->v[i] = a->v[i] + b->v[i];
 }
 
-/* a - b + 64p, which is 2^261 - 2 * 608, in limbs that exceed b's. */
+/* a - b + 2p or 64p, which is twice what is above, less FOLD, in limbs that
+ * exceed b's. */
 static void field_subtract(struct field *out, const struct field *a,
                            const struct field *b)
 {
@@ -86,12 +89,12 @@ static void field_subtract(struct field *out, const struct field *a,
  * Columns of products to tight limbs. The loops here and in what calls it are
  * unrolled, which compilers leave undone at -O2, to keep columns in registers.
  */
-static inline void field_fold(struct field *out, wide c[2 * LIMBS])
+static inline void field_fold(struct field *out, wide c[COLUMNS])
 {
     wide carry = 0;
 
 #pragma GCC unroll 10
-    for (int i = LIMBS; i < 2 * LIMBS - 1; i++) {
+    for (int i = LIMBS; i < COLUMNS - 1; i++) {
         carry += c[i];
         c[i - LIMBS] += (wide)((limb)carry & LIMB_MASK) * FOLD;
         carry >>= LIMB_BITS;
@@ -112,33 +115,33 @@ static inline void field_fold(struct field *out, wide c[2 * LIMBS])
 static void field_multiply(struct field *out, const struct field *a,
                            const struct field *b)
 {
-    wide c[2 * LIMBS] = {0};
+    wide c[COLUMNS] = {0};
 
 #pragma GCC unroll 10
     for (int i = 0; i < LIMBS; i++)
 #pragma GCC unroll 10
         for (int j = 0; j < LIMBS; j++)
-            c[i + j] += (wide)a->v[i] * b->v[j];
+            c[(i + j) % COLUMNS] +=
+                (wide)a->v[i] * (b->v[j] * (i + j < COLUMNS ? 1 : FOLD));
     field_fold(out, c);
 }
 
 static void field_square(struct field *out, const struct field *a)
 {
-    wide c[2 * LIMBS] = {0};
+    wide c[COLUMNS] = {0};
 
 #pragma GCC unroll 10
-    for (int i = 0; i < LIMBS; i++) {
-        c[2 * i] += (wide)a->v[i] * a->v[i];
+    for (int i = 0; i < LIMBS; i++)
 #pragma GCC unroll 10
-        for (int j = i + 1; j < LIMBS; j++)
-            c[i + j] += (wide)(2 * a->v[i]) * a->v[j];
-    }
+        for (int j = i; j < LIMBS; j++)
+            c[(i + j) % COLUMNS] += (wide)(a->v[i] * (i < j ? 2 : 1)) *
+                                    (a->v[j] * (i + j < COLUMNS ? 1 : FOLD));
     field_fold(out, c);
 }
 
 static void field_scale(struct field *out, const struct field *a, limb by)
 {
-    wide c[2 * LIMBS] = {0};
+    wide c[COLUMNS] = {0};
 
 #pragma GCC unroll 10
     for (int i = 0; i < LIMBS; i++)
@@ -158,20 +161,22 @@ static void field_negate(struct field *a) /* which is tight, and stays so */
     field_tighten(a);
 }
 
-/* Move what a limb has above its width, and carry, into the next. */
+/* Move what a limb has above its width, and carry, into the next; the last
+ * keeps it. */
 static void field_carry(struct field *a, limb carry)
 {
-    for (int i = 0; i < LIMBS; i++) {
+    for (int i = 0; i < LIMBS - 1; i++) {
         carry += a->v[i];
         a->v[i] = carry & LIMB_MASK;
         carry >>= LIMB_BITS;
     }
+    a->v[LIMBS - 1] += carry;
 }
 
 /*
- * The least number of its class, little-endian. With what is above 2^255 moved
- * to the bottom, times 19, p is in it at most once, and is so exactly if 19
- * more reach 2^255.
+ * The least number of its class, little-endian, of what may be multiplied. With
+ * what is above 2^255 moved to the bottom, times 19, p is in it at most once,
+ * and is so exactly if 19 more reach 2^255.
  */
 static void field_store(uint8_t p[32], const struct field *a)
 {
@@ -181,6 +186,7 @@ static void field_store(uint8_t p[32], const struct field *a)
     limb top, carry = 19;
 
     field_tighten(&t);
+    field_carry(&t, 0);
     top = t.v[LIMBS - 1] >> TOP_BITS;
     t.v[LIMBS - 1] &= ((limb)1 << TOP_BITS) - 1;
     field_carry(&t, 19 * top);
@@ -188,7 +194,7 @@ static void field_store(uint8_t p[32], const struct field *a)
         carry = (carry + t.v[i]) >> (i < LIMBS - 1 ? LIMB_BITS : TOP_BITS);
     field_carry(&t, 19 * carry);
     for (int i = 0; i < 32; i++) {
-        if (n < 8) {
+        if (n < 8 && at < LIMBS) {
             bits |= (uint64_t)t.v[at++] << n;
             n += LIMB_BITS;
         }

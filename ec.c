@@ -6,13 +6,15 @@
  *   formulas of Renes, Costello and Batina ("Complete addition formulas for
  *   prime order elliptic curves", 2016, for a = -3) hold for every pair of
  *   points, equal, opposite or infinite: there is no special case, so there is
- *   none to forget, to branch on or to be forced by an attacker.
+ *   none to forget, to branch on or to be forced by an attacker. Doublings in a
+ *   row are cheaper in Jacobian coordinates, (X/Z^2, Y/Z^3), worth the way there
+ *   and back; with an odd order no point but infinity is special there.
  *
  * MULTIPLES    Of any point: four bits of the scalar at a time, by a table of
  *   0..15 times the point. Of the base point: a comb (Lim and Lee 1994). The
  *   scalar's bits stand in COMB_TEETH rows; a column, a bit from each row,
- *   chooses an entry of a table, and there is a table for each half of the
- *   columns. That leaves an eighth of the doublings. Tables are read whole,
+ *   chooses an entry of a table, and there is a table for each quarter of the
+ *   columns. That leaves a sixteenth of the doublings. Tables are read whole,
  *   whatever the entry. The comb's are computed when first needed: cheaper to
  *   trust than a list.
  *
@@ -30,7 +32,7 @@
 #define P384_LIMBS BN_LIMBS(384)
 #define P521_LIMBS BN_LIMBS(521)
 #define COMB_TEETH 4
-#define COMB_HALVES 2
+#define COMB_QUARTERS 4
 #define ENTRIES 16 /* of a table for four bits */
 
 /* --- Constants (SP 800-186, 3.2.1.3 to 3.2.1.5), low words first. ---------- */
@@ -103,9 +105,10 @@ struct curve {
     size_t n, size; /* limbs; bytes */
     unsigned spare; /* bits of size bytes above those of the order */
     struct bn_mod p, order;
-    fe p_rr, order_rr, b;
+    fe p_rr, order_rr;
+    fe one, b; /* of the field */
     uint8_t p_less_2[EC_SIZE_MAX], order_less_2[EC_SIZE_MAX];
-    struct point comb[COMB_HALVES][ENTRIES];
+    struct point comb[COMB_QUARTERS][ENTRIES];
 };
 
 /* --- The field. ------------------------------------------------------------ */
@@ -252,8 +255,58 @@ static void point_double(const struct curve *c, struct point *r,
 static void point_infinity(const struct curve *c, struct point *r)
 {
     memset(r, 0, sizeof(*r));
-    r->y[0] = 1;
-    bn_to_mont(r->y, r->y, &c->p);
+    memcpy(r->y, c->one, sizeof(r->y));
+}
+
+/*
+ * Double in Jacobian coordinates (the Explicit-Formulas Database's dbl-2001-b).
+ * 2 Y Z is zero where Z is: infinity stays.
+ */
+static void jacobian_double(const struct curve *c, struct point *p)
+{
+    fe delta, gamma, beta4, alpha, t;
+
+    fe_mul(c, delta, p->z, p->z);
+    fe_mul(c, gamma, p->y, p->y);
+    fe_mul(c, p->z, p->y, p->z);
+    fe_add(c, p->z, p->z, p->z);
+    fe_mul(c, beta4, p->x, gamma);
+    fe_add(c, beta4, beta4, beta4);
+    fe_add(c, beta4, beta4, beta4);
+
+    fe_sub(c, t, p->x, delta);
+    fe_add(c, alpha, p->x, delta);
+    fe_mul(c, alpha, alpha, t);
+    fe_triple(c, alpha);
+
+    fe_mul(c, p->x, alpha, alpha);
+    fe_sub(c, p->x, p->x, beta4);
+    fe_sub(c, p->x, p->x, beta4);
+
+    fe_sub(c, t, beta4, p->x);
+    fe_mul(c, p->y, alpha, t);
+    fe_add(c, gamma, gamma, gamma);
+    fe_mul(c, gamma, gamma, gamma);
+    fe_add(c, gamma, gamma, gamma);
+    fe_sub(c, p->y, p->y, gamma);
+}
+
+/* (X : Y : Z) is (XZ, YZ^2, Z) there, and (X, Y, Z) there (XZ : Y : Z^3). */
+static void point_double_times(const struct curve *c, struct point *p, int n)
+{
+    bn_limb infinite;
+    fe t;
+
+    fe_mul(c, p->x, p->x, p->z);
+    fe_mul(c, t, p->z, p->z);
+    fe_mul(c, p->y, p->y, t);
+    while (n-- > 0)
+        jacobian_double(c, p);
+    fe_mul(c, p->x, p->x, p->z);
+    fe_mul(c, t, p->z, p->z);
+    fe_mul(c, p->z, p->z, t);
+    infinite = bn_is_zero(p->z, c->n);
+    bn_select(p->y, infinite, c->one, c->n);
 }
 
 /* Entry number index; reads all. */
@@ -284,8 +337,7 @@ static void point_mul(const struct curve *c, struct point *r, const uint8_t *k,
 
     point_infinity(c, r);
     for (size_t i = 0; i < 2 * c->size; i++) {
-        for (int twice = 0; twice < 4; twice++)
-            point_double(c, r, r);
+        point_double_times(c, r, 4);
         point_lookup(c, &entry, table, k[i / 2] >> (i % 2 ? 0 : 4) & 15);
         point_add(c, r, r, &entry);
     }
@@ -294,24 +346,24 @@ static void point_mul(const struct curve *c, struct point *r, const uint8_t *k,
 
 /* --- The comb. ------------------------------------------------------------- */
 
-/* Bits of the scalar between a half's columns, and between two teeth. */
-static size_t comb_half(const struct curve *c)
+/* Bits of the scalar between a quarter's columns, and between two teeth. */
+static size_t comb_quarter(const struct curve *c)
 {
-    return c->size * 8 / (COMB_TEETH * COMB_HALVES);
+    return c->size * 8 / (COMB_TEETH * COMB_QUARTERS);
 }
 
-/* comb[h][i]: the sum of 2^(h * half + t * tooth) times the base, t in i. */
+/* comb[h][i]: the sum of 2^(h * quarter + t * tooth) times the base, t in i. */
 static void comb_init(struct curve *c, const struct point *base)
 {
     struct point p = *base;
-    size_t half = comb_half(c);
+    size_t quarter = comb_quarter(c);
 
-    for (size_t bit = 0; bit < COMB_TEETH * COMB_HALVES * half; bit++) {
-        size_t h = bit / half % COMB_HALVES;
-        size_t tooth = bit / half / COMB_HALVES;
+    for (size_t bit = 0; bit < COMB_TEETH * COMB_QUARTERS * quarter; bit++) {
+        size_t h = bit / quarter % COMB_QUARTERS;
+        size_t tooth = bit / quarter / COMB_QUARTERS;
         struct point *table = c->comb[h];
 
-        if (bit % half == 0) {
+        if (bit % quarter == 0) {
             if (tooth == 0)
                 point_infinity(c, &table[0]);
             for (size_t i = 0; i < (size_t)1 << tooth; i++)
@@ -325,17 +377,17 @@ static void comb_init(struct curve *c, const struct point *base)
 static void point_mul_base(const struct curve *c, struct point *r,
                            const uint8_t *k)
 {
-    size_t half = comb_half(c);
+    size_t quarter = comb_quarter(c);
     struct point entry;
 
     point_infinity(c, r);
-    for (size_t column = half; column-- > 0;) {
+    for (size_t column = quarter; column-- > 0;) {
         point_double(c, r, r);
-        for (size_t h = 0; h < COMB_HALVES; h++) {
+        for (size_t h = 0; h < COMB_QUARTERS; h++) {
             bn_limb index = 0;
 
             for (size_t t = 0; t < COMB_TEETH; t++) {
-                size_t bit = (t * COMB_HALVES + h) * half + column;
+                size_t bit = (t * COMB_QUARTERS + h) * quarter + column;
 
                 index |= (bn_limb)(k[c->size - 1 - bit / 8] >> (bit % 8) & 1)
                          << t;
@@ -376,10 +428,11 @@ static void curve_init(struct curve *c, size_t bits, const bn_limb *p,
     bn_mod_init(&c->order, order, c->order_rr, c->n);
     less_2(c, c->p_less_2, p);
     less_2(c, c->order_less_2, order);
+    c->one[0] = 1;
+    bn_to_mont(c->one, c->one, &c->p);
     bn_to_mont(c->b, b, &c->p);
 
-    point_infinity(c, &base);
-    memcpy(base.z, base.y, sizeof(base.z));
+    memcpy(base.z, c->one, sizeof(base.z));
     bn_to_mont(base.x, gx, &c->p);
     bn_to_mont(base.y, gy, &c->p);
     comb_init(c, &base);
@@ -450,8 +503,7 @@ static int point_read(const struct curve *c, struct point *p, const uint8_t *in,
 {
     if (n != 1 + 2 * c->size || in[0] != 4)
         return EC_EINVAL;
-    point_infinity(c, p);
-    memcpy(p->z, p->y, sizeof(p->z));
+    memcpy(p->z, c->one, sizeof(p->z));
     bn_from_bytes(p->x, c->n, in + 1, c->size);
     bn_from_bytes(p->y, c->n, in + 1 + c->size, c->size);
     if (!bn_public(bn_less(p->x, c->p.m, c->n) & bn_less(p->y, c->p.m, c->n)))

@@ -8,7 +8,9 @@
 #include "hash.h"
 #include "wycheproof.h"
 
-/* Of curve25519_narrow.c. */
+/* Of curve25519_wide.c and curve25519_narrow.c. */
+bool wide_field_edges_are_right(void);
+bool narrow_field_edges_are_right(void);
 bool narrow_x25519(const uint8_t secret[32], const uint8_t theirs[32],
                    uint8_t out[32]);
 void narrow_ed25519_init(struct ed25519_key *k, const uint8_t seed[32]);
@@ -302,6 +304,8 @@ int main(void)
         test_ed25519_malleable(&variants[i]);
         test_ed25519_keys(&variants[i]);
     }
+    CHECK(wide_field_edges_are_right());
+    CHECK(narrow_field_edges_are_right());
     test_x25519_agreement();
     test_ed25519_random();
     wycheproof_run("x25519.json", x25519_verdict, x25519_acceptable);

@@ -42,7 +42,7 @@ $(BUILD)/tests/benchv3: $(BUILD)/tests/gcall.o
 $(BUILD)/tests/gateway_test: $(BUILD)/tests/fakev3.o
 
 # The same code twice: with products of 128 bits, and without.
-$(BUILD)/tests/curve25519_test: $(BUILD)/tests/curve25519_narrow.o
+$(BUILD)/tests/curve25519_test: $(addprefix $(BUILD)/tests/,curve25519_narrow.o curve25519_wide.o)
 
 # Handshakes that take their time.
 $(BUILD)/tests/httpd_test: private LINK := -Wl,--wrap=secure_accept
