@@ -23,7 +23,7 @@ THEIRS=${THEIRS:-$(command -v etcd)}
 tool=$top/build/cc/tests/benchtool
 v3tool=$top/build/cc/tests/benchv3
 freeport=$top/build/cc/tests/freeport
-web=http tls_flags=''
+web=http tls_flags='' as_client=''
 for p in "$OURS" "${THEIRS:-etcd}" "$tool" "$v3tool" "$freeport"; do
 	[ -x "$p" ] || { echo "$p is missing: ours are made by \`make all tests\`, theirs is in the package etcd-server" >&2; exit 1; }
 done
@@ -70,7 +70,7 @@ up() { # WHICH COUNT: start 1 or 3 nodes; their client ports are in $ports
 		i=$((i + 1))
 	done
 	for p in $ports; do
-		until curl -sk -m 2 "$web://127.0.0.1:$p/health" | grep -q true; do sleep 0.1; done
+		until curl -sk $as_client -m 2 "$web://127.0.0.1:$p/health" | grep -q true; do sleep 0.1; done
 	done
 }
 
@@ -323,26 +323,30 @@ report_v3() {
 
 # --- TLS. --------------------------------------------------------------------
 
-certificate() { # KEY...: $dir/tls.pem and .key, by their own authority
+certificate() { # KEY...: $dir/tls.pem and .key, by their own authority, and a client's by theirs
 	openssl req -x509 -newkey "$@" -nodes -days 30 -subj /CN=bench -addext subjectAltName=IP:127.0.0.1 \
 		-keyout "$dir/tls.key" -out "$dir/tls.pem" 2>/dev/null
+	openssl req -newkey "$@" -nodes -subj /CN=client -keyout "$dir/client.key" 2>/dev/null |
+		openssl x509 -req -days 30 -CA "$dir/tls.pem" -CAkey "$dir/tls.key" -set_serial 1 -out "$dir/client.pem" 2>/dev/null
 	tls_flags="--cert-file $dir/tls.pem --key-file $dir/tls.key --peer-cert-file $dir/tls.pem \
 		--peer-key-file $dir/tls.key --peer-trusted-ca-file $dir/tls.pem"
 }
 
 # Full handshakes for $secs, from two clients: how many a second, and what one
 # costs the server.
-handshakes() { # NAME VERSION
+handshakes() { # NAME VERSION FLAGS...
+	name=$1 version=$2
+	shift 2
 	port=${ports# } before=$(cpu_ms)
 	timers=''
 	for i in 1 2; do
-		openssl s_time -connect "127.0.0.1:$port" -new -time "$secs" "-tls1_$2" >"$dir/time$i" 2>&1 &
+		openssl s_time -connect "127.0.0.1:$port" -new -time "$secs" "-tls1_$version" "$@" >"$dir/time$i" 2>&1 &
 		timers="$timers $!"
 	done
 	wait $timers
 	n=$(awk '/connections in .* real/ {n += $1} END {print n}' "$dir/time1" "$dir/time2")
-	note "$1" "$(awk -v n="$n" -v s="$secs" 'BEGIN {print n / s}')"
-	note "$1cpu" "$(awk -v a="$before" -v b="$(cpu_ms)" -v n="$n" 'BEGIN {print (b - a) * 1000 / n}')"
+	note "$name" "$(awk -v n="$n" -v s="$secs" 'BEGIN {print n / s}')"
+	note "${name}cpu" "$(awk -v a="$before" -v b="$(cpu_ms)" -v n="$n" 'BEGIN {print (b - a) * 1000 / n}')"
 }
 
 cpu_ms() { awk -v hz="$(getconf CLK_TCK)" '{print ($14 + $15) * 1000 / hz}' "/proc/${pids# }/stat"; }
@@ -369,6 +373,14 @@ tls_one() {
 		note "tlsv2get$c" "$rate"
 	done
 	down
+	tls_flags="$tls_flags --client-cert-auth --trusted-ca-file $dir/tls.pem"
+	as_client="--cert $dir/client.pem --key $dir/client.key"
+	up $which 1
+	for version in 2 3; do
+		handshakes shakeauth$version $version -cert "$dir/client.pem" -key "$dir/client.key"
+	done
+	down
+	as_client=''
 	certificate rsa:2048
 	up $which 1
 	handshakes shakersa 3
@@ -389,7 +401,8 @@ measure_tls() {
 }
 
 report_tls() {
-	for kind in 'shake3 TLS 1.3, P-256' 'shake2 TLS 1.2, P-256' 'shakersa TLS 1.3, RSA 2048'; do
+	for kind in 'shake3 TLS 1.3, P-256' 'shake2 TLS 1.2, P-256' 'shakeauth3 TLS 1.3, P-256, client certificates' \
+		'shakeauth2 TLS 1.2, P-256, client certificates' 'shakersa TLS 1.3, RSA 2048'; do
 		both "full handshakes, ${kind#* }" "${kind%% *}" /s MORE
 		both "... and the server's CPU time for one" "${kind%% *}cpu" us LESS
 	done
