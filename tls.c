@@ -205,11 +205,12 @@ static void handshake_free(struct tls *t)
     t->hs = NULL;
 }
 
+/* "https://:2379" has an empty name, which any certificate would be for. */
 static void client_begin(struct tls *t, const char *name)
 {
-    if (!name)
+    if (!name || !*name)
         name = t->config->server_name;
-    if (!name && !t->config->skip_verify) {
+    if ((!name || !*name) && !t->config->skip_verify) {
         tls_fail(t, ALERT_NONE,
                  "tls: either ServerName or InsecureSkipVerify must be "
                  "specified in the tls.Config");

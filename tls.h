@@ -151,8 +151,8 @@ enum tls_state {
 
 /*
  * Takes a reference of its own to c. name is a client's: it is sent, unless it
- * is an IP address, and the certificate must be for it; NULL: the one of the
- * configuration. now is Unix time in seconds, for certificates.
+ * is an IP address, and the certificate must be for it; NULL or "": the one of
+ * the configuration. now is Unix time in seconds, for certificates.
  */
 struct tls *tls_new(struct tls_config *c, enum tls_role role, const char *name,
                     int64_t now);

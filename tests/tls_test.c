@@ -502,11 +502,27 @@ static void test_skip_verify(void)
     run(&e);
     check_talk(&e);
     ends_release(&e);
-    u.c.skip_verify = false;
-    e = ends_new(&u);
-    CHECK_STR(tls_error(e.c), "tls: either ServerName or InsecureSkipVerify "
-                              "must be specified in the tls.Config");
-    CHECK(!tls_wants_write(e.c));
+}
+
+/* An empty name is none: else any certificate would be for it. */
+static void test_no_name(void)
+{
+    struct setup without = {.no_name = true}, empty = {.name = ""};
+    const struct setup *const all[] = {&without, &empty};
+    struct ends e;
+
+    for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+        e = ends_new(all[i]);
+        CHECK_STR(tls_error(e.c), "tls: either ServerName or "
+                                  "InsecureSkipVerify must be specified in "
+                                  "the tls.Config");
+        CHECK(!tls_wants_write(e.c));
+        ends_release(&e);
+    }
+    empty.c.server_name = "example.com";
+    e = ends_new(&empty);
+    run(&e);
+    check_talk(&e);
     ends_release(&e);
 }
 
@@ -1319,6 +1335,7 @@ int main(void)
     test_bad_client_certificates();
     test_verify_hook();
     test_skip_verify();
+    test_no_name();
     test_nothing_in_common();
     test_config_errors();
     test_not_tls();
