@@ -602,12 +602,15 @@ static struct str address_of(const char *peer)
 static bool is_address_of(struct str dns_name, struct str address)
 {
     struct dns_addr addrs[DNS_ADDRS_MAX];
-    char *name = xstrndup(dns_name.p, dns_name.n);
+    char *name;
     int64_t deadline = sys_mono_ns() + LOOKUP_MS * NS_PER_MS;
     bool found = false;
     struct err why;
     size_t n;
 
+    if (dns_name.n && memchr(dns_name.p, 0, dns_name.n))
+        return false; /* what stands before it is another name */
+    name = xstrndup(dns_name.p, dns_name.n);
     if (dns_lookup(name, 0, deadline, addrs, &n, &why) == 0) {
         for (size_t i = 0; i < n && !found; i++)
             found = net_addr_is(&addrs[i].ss, address);

@@ -257,6 +257,40 @@ static void test_files(void)
     secure_free(server);
 }
 
+/* --- Where a certificate may come from. ------------------------------------------ */
+
+/* What secure_accept() says of a client here whose certificate has these names. */
+static int accepted_with(const struct str *names, size_t n)
+{
+    char *own = path_of("own"), *cert = path_of("own/cert.pem");
+    char *key = path_of("own/key.pem");
+    struct secure_options o = {.what = "test", .skip_verify = true};
+    struct secure *both;
+    struct ends x;
+    struct err e;
+
+    o.cert_file = o.ca_file = cert;
+    o.key_file = key;
+    CHECK(secure_self_sign(own, names, n, 1, &e) == 0);
+    both = secure_new(&o, &e);
+    CHECK(both && connect_ends(&x, both, both, &e) == 0);
+    close_ends(&x);
+    secure_free(both);
+    CHECK(sys_remove_all(own, &e) == 0);
+    free(own);
+    free(cert);
+    free(key);
+    return x.accepted;
+}
+
+static void test_origin(void)
+{
+    const struct str here = STR("localhost"), nul = STR("localhost\0.invalid");
+
+    CHECK(accepted_with(&here, 1) == 0);
+    CHECK(accepted_with(&nul, 1) < 0);
+}
+
 int main(void)
 {
     struct err e;
@@ -275,6 +309,7 @@ int main(void)
     url_release(&url);
     CHECK(url_parse(str_of(listener.url.raw), &url, &e) == 0);
     test_files();
+    test_origin();
     net_listener_close(&listener);
     url_release(&url);
     CHECK(sys_remove_all(dir, &e) == 0);
