@@ -599,11 +599,19 @@ static struct str address_of(const char *peer)
     return s;
 }
 
-static bool is_address_of(struct str dns_name, struct str address)
+/* For one lookup of many. */
+static int64_t lookup_until(int64_t deadline_ns)
+{
+    int64_t until = sys_mono_ns() + LOOKUP_MS * NS_PER_MS;
+
+    return until < deadline_ns ? until : deadline_ns;
+}
+
+static bool is_address_of(struct str dns_name, struct str address,
+                          int64_t deadline_ns)
 {
     struct dns_addr addrs[DNS_ADDRS_MAX];
     char *name;
-    int64_t deadline = sys_mono_ns() + LOOKUP_MS * NS_PER_MS;
     bool found = false;
     struct err why;
     size_t n;
@@ -611,7 +619,7 @@ static bool is_address_of(struct str dns_name, struct str address)
     if (dns_name.n && memchr(dns_name.p, 0, dns_name.n))
         return false; /* what stands before it is another name */
     name = xstrndup(dns_name.p, dns_name.n);
-    if (dns_lookup(name, 0, deadline, addrs, &n, &why) == 0) {
+    if (dns_lookup(name, 0, lookup_until(deadline_ns), addrs, &n, &why) == 0) {
         for (size_t i = 0; i < n && !found; i++)
             found = net_addr_is(&addrs[i].ss, address);
     }
@@ -630,19 +638,21 @@ static bool is_name_of(struct str san, struct str name)
            memcmp(name.p + name.n - san.n, san.p, san.n) == 0;
 }
 
-/* Does one of the DNS names lead to the address, or the address to one? */
-static bool is_from_names(const struct x509_cert *cert, const char *ip)
+/* Does one of the DNS names lead to the address, or the address to one? There
+ * may be thousands, and servers that do not answer. */
+static bool is_from_names(const struct x509_cert *cert, const char *ip,
+                          int64_t deadline_ns)
 {
     char names[DNS_NAMES_MAX][DNS_NAME_SIZE];
-    int64_t deadline = sys_mono_ns() + LOOKUP_MS * NS_PER_MS;
     struct err why;
     size_t n;
 
-    for (struct x509_san s = x509_sans(cert); x509_san_next(&s);)
+    for (struct x509_san s = x509_sans(cert);
+         sys_mono_ns() < deadline_ns && x509_san_next(&s);)
         if (s.type == X509_SAN_DNS && !str_has_prefix(s.name, "*.") &&
-            is_address_of(s.name, str_of(ip)))
+            is_address_of(s.name, str_of(ip), deadline_ns))
             return true;
-    if (dns_lookup_addr(ip, deadline, names, &n, &why) < 0)
+    if (dns_lookup_addr(ip, lookup_until(deadline_ns), names, &n, &why) < 0)
         return false;
     for (struct x509_san s = x509_sans(cert); x509_san_next(&s);)
         for (size_t i = 0; s.type == X509_SAN_DNS && i < n; i++)
@@ -656,7 +666,7 @@ static bool is_from_names(const struct x509_cert *cert, const char *ip)
  * of them; or, with DNS names, one of those must lead to it or be its own.
  */
 static int check_origin(const struct x509_cert *cert, const char *peer,
-                        struct err *e)
+                        int64_t deadline_ns, struct err *e)
 {
     struct str address = address_of(peer);
     struct buf names = {0};
@@ -674,7 +684,7 @@ static int check_origin(const struct x509_cert *cert, const char *peer,
         ok = x509_check_host(cert, address, &why) == 0;
     if (names.len && !(has_ip && ok)) {
         ip = xstrndup(address.p, address.n);
-        ok = is_from_names(cert, ip);
+        ok = is_from_names(cert, ip, deadline_ns);
         free(ip);
     }
     if (!ok && names.len)
@@ -749,7 +759,8 @@ int secure_accept(struct secure *c, struct net_stream *s, int64_t deadline_ns)
     if (rc == 0) {
         chain = tls_peer(net_tls(s));
         if (chain->n && !c->skip_san_check && *net_peer_name(s) != '@')
-            rc = check_origin(chain->certs[0], net_peer_name(s), &why);
+            rc = check_origin(chain->certs[0], net_peer_name(s), deadline_ns,
+                              &why);
     }
     if (rc < 0)
         log_rejected(c, s, &why);

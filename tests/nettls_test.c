@@ -4,12 +4,15 @@
  * change (secure.h).
  */
 #include "check.h"
+#include "dns.h"
 #include "net.h"
 #include "secure.h"
 #include "sys.h"
 #include "tlscerts.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <stdio.h>
 #include <sys/socket.h>
@@ -21,6 +24,7 @@
 static char dir[64];
 static struct net_listener listener = {.fd = -1};
 static struct url url;
+static int accept_s = 5; /* how long a handshake may take */
 
 static char *path_of(const char *name)
 {
@@ -73,7 +77,7 @@ static void *accept_one(void *arg)
     bool again;
 
     x->server = net_accept(&listener, &again);
-    x->accepted = secure_accept(x->by, x->server, SECONDS(5));
+    x->accepted = secure_accept(x->by, x->server, SECONDS(accept_s));
     return NULL;
 }
 
@@ -283,12 +287,42 @@ static int accepted_with(const struct str *names, size_t n)
     return x.accepted;
 }
 
+/* A name server that never answers, in resolv.conf: its socket. */
+static int silent_server(void)
+{
+    struct sockaddr_in sa = {.sin_family = AF_INET};
+    socklen_t len = sizeof(sa);
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    char *text;
+
+    sa.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    CHECK(bind(fd, (struct sockaddr *)&sa, sizeof(sa)) == 0);
+    CHECK(getsockname(fd, (struct sockaddr *)&sa, &len) == 0);
+    text = xasprintf("nameserver [127.0.0.1]:%d\n", ntohs(sa.sin_port));
+    put("resolv.conf", text);
+    free(text);
+    return fd;
+}
+
 static void test_origin(void)
 {
     const struct str here = STR("localhost"), nul = STR("localhost\0.invalid");
+    char *conf = path_of("resolv.conf");
+    int fd = silent_server();
+    struct str many[20];
+    int64_t begun;
 
+    dns_set_files(NULL, conf);
     CHECK(accepted_with(&here, 1) == 0);
+    accept_s = 1;
     CHECK(accepted_with(&nul, 1) < 0);
+    for (size_t i = 0; i < ARRAY_LEN(many); i++)
+        many[i] = STR("nowhere.invalid");
+    begun = sys_mono_ns();
+    CHECK(accepted_with(many, ARRAY_LEN(many)) < 0);
+    CHECK(sys_mono_ns() - begun < 10 * NS_PER_S); /* for all of them */
+    close(fd);
+    free(conf);
 }
 
 int main(void)
