@@ -8,6 +8,10 @@
  * fails is left, and the first such failure is told as a hint, for often it is
  * the reason: an authority that has expired, say.
  *
+ * Of what the peer sent only that is a candidate which comes from a root: this
+ * is found out first, from the roots down. So no signature is checked by a key
+ * of the peer's own making, of which there could be many, and dear ones.
+ *
  * A root's own signature proves nothing and is not looked at. Whether a path
  * serves the wanted use is asked last, of the whole path.
  */
@@ -28,6 +32,10 @@ struct search {
     size_t budget;         /* comparisons with constraints that are left */
     bool wrong_use;        /* a path was found, but for other uses */
     struct buf hint;       /* empty, or why the first candidate failed */
+    /* Of each that the peer sent, but the leaf: a root, or one that comes from
+     * a root, that has signed it; or NULL. */
+    const struct x509_cert *signer[X509_CHAIN_MAX];
+    bool has_signers; /* they were looked for */
 };
 
 static void format_time(char out[TIME_SIZE], int64_t t)
@@ -183,19 +191,102 @@ static void keep_hint(struct search *s, const struct err *e,
     buf_adds(&s->hint, "\")");
 }
 
+/* 0: its key is the one asked for; 1: it may be; 2: hardly. */
+static int key_rank(const struct x509_cert *c, const struct x509_cert *parent)
+{
+    if (str_eq(c->akid, parent->skid))
+        return 0;
+    return c->akid.n == 0 || parent->skid.n == 0 ? 1 : 2;
+}
+
+/* Is number i of the list a candidate for c, and of this rank? */
+static bool is_candidate(const struct search *s, const struct x509_certs *l,
+                         size_t i, const struct x509_cert *c, int rank)
+{
+    const struct x509_cert *parent = l->certs[i];
+
+    return (l == s->v->roots || (i < X509_CHAIN_MAX && s->signer[i])) &&
+           str_eq(parent->subject, c->issuer) && key_rank(c, parent) == rank;
+}
+
+static bool has_signed(struct search *s, const struct x509_cert *parent,
+                       const struct x509_cert *c)
+{
+    struct err e = {.msg = ""};
+
+    if (s->n_signatures == X509_SIGNATURES_MAX)
+        return false;
+    s->n_signatures++;
+    if (check_signature(c, parent, &e) == 0)
+        return true;
+    keep_hint(s, &e, parent);
+    return false;
+}
+
+static const struct x509_cert *find_signer(struct search *s,
+                                           const struct x509_certs *l,
+                                           const struct x509_cert *c)
+{
+    for (int rank = 0; rank < 3; rank++)
+        for (size_t i = 0; i < l->n; i++)
+            if (is_candidate(s, l, i, c, rank) && has_signed(s, l->certs[i], c))
+                return l->certs[i];
+    return NULL;
+}
+
+static bool is_root(const struct x509_certs *roots, const struct x509_cert *c)
+{
+    for (size_t i = 0; i < roots->n; i++)
+        if (str_eq(roots->certs[i]->der, c->der))
+            return true;
+    return false;
+}
+
+/* From the last on, since most peers begin with the leaf; until there is no
+ * news. Copies of roots are of no use: those end a path themselves. */
+static void find_signers(struct search *s)
+{
+    const struct x509_certs *l = s->v->chain;
+    bool news = !s->has_signers;
+
+    s->has_signers = true;
+    while (news) {
+        news = false;
+        for (size_t i = min_u64(l->n, X509_CHAIN_MAX); i-- > 1;) {
+            const struct x509_cert *c = l->certs[i];
+
+            if (s->signer[i] || is_root(s->v->roots, c))
+                continue;
+            s->signer[i] = find_signer(s, s->v->roots, c);
+            if (!s->signer[i])
+                s->signer[i] = find_signer(s, l, c);
+            news |= s->signer[i] != NULL;
+        }
+    }
+}
+
+/* Is it known already that parent has signed c? */
+static bool is_signer(const struct search *s, const struct x509_cert *parent,
+                      const struct x509_cert *c)
+{
+    for (size_t i = 0; i < s->v->chain->n && i < X509_CHAIN_MAX; i++)
+        if (s->v->chain->certs[i] == c)
+            return s->signer[i] == parent;
+    return false;
+}
+
 static bool consider(struct search *s, const struct x509_cert *c,
                      enum role role)
 {
+    const struct x509_cert *child = s->path[s->n - 1];
     struct err e = {.msg = ""};
     bool found;
 
     if (s->n == X509_CHAIN_MAX || in_path(s, c))
         return false;
-    if (s->n_signatures == X509_SIGNATURES_MAX)
+    if (!is_signer(s, c, child) && !has_signed(s, c, child))
         return false;
-    s->n_signatures++;
-    if (check_signature(s->path[s->n - 1], c, &e) < 0 ||
-        check_valid(s, c, role, &e) < 0) {
+    if (check_valid(s, c, role, &e) < 0) {
         keep_hint(s, &e, c);
         return false;
     }
@@ -205,14 +296,6 @@ static bool consider(struct search *s, const struct x509_cert *c,
     return found;
 }
 
-/* 0: its key is the one asked for; 1: it may be; 2: hardly. */
-static int key_rank(const struct x509_cert *c, const struct x509_cert *parent)
-{
-    if (str_eq(c->akid, parent->skid))
-        return 0;
-    return c->akid.n == 0 || parent->skid.n == 0 ? 1 : 2;
-}
-
 static bool consider_all(struct search *s, const struct x509_certs *l,
                          enum role role)
 {
@@ -220,8 +303,7 @@ static bool consider_all(struct search *s, const struct x509_certs *l,
 
     for (int rank = 0; rank < 3; rank++)
         for (size_t i = 0; i < l->n; i++)
-            if (str_eq(l->certs[i]->subject, c->issuer) &&
-                key_rank(c, l->certs[i]) == rank &&
+            if (is_candidate(s, l, i, c, rank) &&
                 consider(s, l->certs[i], role))
                 return true;
     return false;
@@ -230,16 +312,10 @@ static bool consider_all(struct search *s, const struct x509_certs *l,
 /* As deep as X509_CHAIN_MAX. */
 static bool extend(struct search *s)
 {
-    return consider_all(s, s->v->roots, ROOT) ||
-           consider_all(s, s->v->chain, INTERMEDIATE);
-}
-
-static bool is_root(const struct x509_certs *roots, const struct x509_cert *c)
-{
-    for (size_t i = 0; i < roots->n; i++)
-        if (str_eq(roots->certs[i]->der, c->der))
-            return true;
-    return false;
+    if (consider_all(s, s->v->roots, ROOT))
+        return true;
+    find_signers(s);
+    return consider_all(s, s->v->chain, INTERMEDIATE);
 }
 
 static int no_path(const struct search *s, struct err *e)

@@ -480,6 +480,33 @@ static void test_many_roots(void)
     x509_certs_release(&roots);
 }
 
+/* Authorities of the peer's own making: no signature is checked by their keys,
+ * however many ways there are between them. */
+static void test_many_authorities(void)
+{
+    struct x509_certs chain = {0}, roots = {0};
+    struct x509_verify v = {
+        .roots = &roots, .chain = &chain, .now = NOW, .usage = X509_SERVER};
+    struct err e = {.msg = ""};
+    char san[16];
+
+    add(&chain, &(struct spec){LEAF});
+    for (int i = 1; i < X509_CHAIN_MAX; i++) {
+        snprintf(san, sizeof(san), "D:a%d", i);
+        add(&chain,
+            &(struct spec){MID, .issuer = "mid", .signer = 2, .san = san});
+    }
+    add(&roots, &(struct spec){ROOT});
+    CHECK(x509_verify(&v, &e) == X509_EVERIFY);
+    CHECK_STR(e.msg, UNKNOWN);
+    /* One of them comes from the root. */
+    x509_free(chain.certs[--chain.n]);
+    add(&chain, &(struct spec){MID});
+    CHECK(x509_verify(&v, &e) == 0);
+    x509_certs_release(&chain);
+    x509_certs_release(&roots);
+}
+
 /* n authorities between leaf and root. */
 static int verify_depth(int n, struct err *e)
 {
@@ -1158,6 +1185,7 @@ int main(void)
     make_keys();
     test_chains();
     test_many_roots();
+    test_many_authorities();
     test_depth();
     test_comparisons();
     test_hosts();
