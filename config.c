@@ -27,6 +27,7 @@
 #include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <strings.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -549,24 +550,34 @@ static const struct json *file_value(const struct json *root, const char *path)
     return root && root->type != JSON_NULL ? root : NULL;
 }
 
+/* Names in the file count in either case, as file_value() has it. */
+static bool is_section(struct str name)
+{
+    for (size_t i = 0; i < n_flags; i++) {
+        const char *yaml = flags[i].yaml ? flags[i].yaml : "";
+
+        if (strlen(yaml) > name.n && yaml[name.n] == '/' &&
+            strncasecmp(yaml, name.p, name.n) == 0)
+            return true;
+    }
+    return false;
+}
+
 /* Is name, in the section of the file called section ("" or "x/"), a setting
  * or itself a section? */
 static bool file_knows(const char *section, struct str name)
 {
+    static const char prefix[] = "experimental-";
     char *path = xasprintf("%s%.*s", section, STR_FMT(name));
-    struct str s = str_of(path), older = s;
-    bool known = false;
+    bool is_older = strncasecmp(path, prefix, sizeof(prefix) - 1) == 0;
+    bool known = !*section && is_section(name);
 
-    if (!*section && str_has_prefix(s, "experimental-"))
-        older = str_of(path + strlen("experimental-"));
     for (size_t i = 0; i < n_flags && !known; i++) {
         const struct flag *f = &flags[i];
-        struct str rest = str_of(f->yaml ? f->yaml : f->name), top;
-        bool nested = str_cut(&rest, '/', &top);
 
-        known = str_eqz(s, f->yaml ? f->yaml : f->name) ||
-                str_eqz(older, f->name) ||
-                (nested && !*section && str_eq(s, top));
+        known = strcasecmp(path, f->yaml ? f->yaml : f->name) == 0 ||
+                (is_older && f->bits & FLAG_EXPERIMENTAL &&
+                 strcasecmp(path + sizeof(prefix) - 1, f->name) == 0);
     }
     free(path);
     return known;
@@ -593,17 +604,6 @@ static void report_unknown(const struct json *object, const char *section)
             free(below);
         }
     }
-}
-
-static bool is_section(struct str name)
-{
-    for (size_t i = 0; i < n_flags; i++) {
-        struct str rest = str_of(flags[i].yaml ? flags[i].yaml : ""), top;
-
-        if (str_cut(&rest, '/', &top) && str_eq(top, name))
-            return true;
-    }
-    return false;
 }
 
 /* A section that is none, such as a text, must not pass for an empty one: TLS

@@ -489,6 +489,13 @@ static const struct test files[] = {
     {"--config-file @", NULL, "", RUN, "name=default "},
     {"--config-file @", NULL, "NAME: a\nData-Dir: b\nunknown: [1]\n", RUN,
      "RUN name=a data-dir=b "},
+    {"--config-file @", NULL, /* nothing to warn of */
+     "NAME: a\nData-Dir: b\nClient-Transport-Security:\n  Auto-TLS: true\n",
+     RUN, "if provided.\nRUN name=a data-dir=b "},
+    {"--config-file @", NULL, "unknown: [1]\n", RUN,
+     "sets unknown, which is unknown and ignored"},
+    {"--config-file @", NULL, "cert-file: /x\n", RUN, /* outside its section */
+     "sets cert-file, which is unknown and ignored"},
     {"--config-file @", NULL, "{\"name\":\"j\",\"max-wals\":7}", RUN,
      "name=j "},
     {"--config-file @", NULL, "name: 123\nauto-compaction-retention: 1\n", RUN,
@@ -524,6 +531,8 @@ static const struct test files[] = {
             "unmarshal string into Go struct field "
             "configYAML.client-transport-security of type "
             "embed.securityConfig")},
+    {"--config-file @", NULL, "Client-Transport-Security: x\n", 1,
+     "json: cannot unmarshal string into Go struct field "},
     {"--config-file @", NULL, "client-transport-security:\n", RUN, "RUN"},
     {"--config-file @", NULL, "heartbeat-interval: x\n", 1,
      VERIFY("error unmarshaling JSON: while decoding JSON: json: cannot "
