@@ -487,6 +487,26 @@ static int parse_versions(struct secure *c, const struct secure_options *o,
     return 0;
 }
 
+/* A list of those that Go has fits here, too, as long as one remains. */
+static int parse_suite(struct secure *c, struct str name, struct err *e)
+{
+    uint16_t number = tls_suite_number(name);
+
+    if (tls_suite_is_left_out(name)) {
+        log_warn("embed",
+                 "the TLS cipher suite %.*s is left out for %ss: of TLS 1.2 "
+                 "only ECDHE with AES-GCM or ChaCha20-Poly1305 is spoken",
+                 STR_FMT(name), c->what);
+        return 0;
+    }
+    if (!number)
+        return err_set(e, SECURE_EFILE, "unexpected TLS cipher suite \"%.*s\"",
+                       STR_FMT(name));
+    if (c->n_suites < SUITES_MAX)
+        c->suites[c->n_suites++] = number;
+    return 0;
+}
+
 static int parse_suites(struct secure *c, const char *list, struct err *e)
 {
     struct str rest = str_of(list ? list : ""), one;
@@ -497,18 +517,13 @@ static int parse_suites(struct secure *c, const char *list, struct err *e)
                        "cipher suites cannot be configured when only TLS1.3 is "
                        "enabled");
     while (more) {
-        uint16_t number;
-
         more = str_cut(&rest, ',', &one);
-        one = str_trim(one);
-        number = tls_suite_number(one);
-        if (!number)
-            return err_set(e, SECURE_EFILE,
-                           "unexpected TLS cipher suite \"%.*s\"",
-                           STR_FMT(one));
-        if (c->n_suites < SUITES_MAX)
-            c->suites[c->n_suites++] = number;
+        if (parse_suite(c, str_trim(one), e) < 0)
+            return SECURE_EFILE;
     }
+    if (list && *list && !c->n_suites)
+        return err_set(e, SECURE_EFILE,
+                       "none of the TLS cipher suites %s is spoken here", list);
     return 0;
 }
 

@@ -66,6 +66,36 @@ uint16_t tls_suite_number(struct str name)
     return 0;
 }
 
+/* RSA key exchange, CBC, RC4 and 3DES. */
+/* clang-format off */
+static const char *const left_out[] = {
+    "TLS_RSA_WITH_RC4_128_SHA",
+    "TLS_RSA_WITH_3DES_EDE_CBC_SHA",
+    "TLS_RSA_WITH_AES_128_CBC_SHA",
+    "TLS_RSA_WITH_AES_256_CBC_SHA",
+    "TLS_RSA_WITH_AES_128_CBC_SHA256",
+    "TLS_RSA_WITH_AES_128_GCM_SHA256",
+    "TLS_RSA_WITH_AES_256_GCM_SHA384",
+    "TLS_ECDHE_ECDSA_WITH_RC4_128_SHA",
+    "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA",
+    "TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA",
+    "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256",
+    "TLS_ECDHE_RSA_WITH_RC4_128_SHA",
+    "TLS_ECDHE_RSA_WITH_3DES_EDE_CBC_SHA",
+    "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA",
+    "TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA",
+    "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256",
+};
+/* clang-format on */
+
+bool tls_suite_is_left_out(struct str name)
+{
+    for (size_t i = 0; i < ARRAY_LEN(left_out); i++)
+        if (str_eqz(name, left_out[i]))
+            return true;
+    return false;
+}
+
 const char *tls_suite_name(uint16_t number)
 {
     const struct tls_suite *s = tls_suite_of(number);

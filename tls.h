@@ -75,6 +75,7 @@
 
 /* "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256": its number, or 0 if not ours. */
 uint16_t tls_suite_number(struct str name);
+bool tls_suite_is_left_out(struct str name); /* Go has it, and we do not */
 const char *tls_suite_name(uint16_t number); /* "" if not ours */
 /* All that there are: i from 0; 0 at the end. */
 uint16_t tls_suite_at(size_t i);

@@ -94,6 +94,8 @@ files="--cert-file server.pem --key-file server.key"
 		--cert-file server.pem --key-file alice.key
 	dies "no certificate" --listen-client-urls "$url" $files --trusted-ca-file server.key
 	dies 'unexpected TLS cipher suite "NONE"' --listen-client-urls "$url" $files --cipher-suites NONE
+	dies 'none of the TLS cipher suites TLS_RSA_WITH_AES_128_GCM_SHA256 is spoken here' \
+		--listen-client-urls "$url" $files --cipher-suites TLS_RSA_WITH_AES_128_GCM_SHA256
 	dies "cipher suites cannot be configured when only TLS1.3 is enabled" \
 		--listen-client-urls "$url" $files --tls-min-version TLS1.3 \
 		--cipher-suites TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
@@ -285,9 +287,11 @@ stop b
 
 # --- Without certificates of clients; both on one port; our own certificate. --------------
 
-# A proof that nobody asked for is none, and authorities alone ask for one.
+# A proof that nobody asked for is none, and authorities alone ask for one. Of
+# a list that Go knows what we have is spoken.
+suites=TLS_RSA_WITH_AES_128_GCM_SHA256,TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256
 run c --listen-client-urls "$url,http://127.0.0.1:$port,unixs://localhost:$plain" --auto-tls \
-	--cipher-suites TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256 --tls-max-version TLS1.2 \
+	--cipher-suites "$suites" --tls-max-version TLS1.2 \
 	--auth-token jwt,pub-key=jwt.pem,priv-key=jwt.key,sign-method=ES256
 wait_for 1 grep -q 'jwt.key: no such file' c.log
 wait "$(cat c.pid)"
@@ -295,7 +299,7 @@ openssl ecparam -name prime256v1 -genkey -noout -out jwt.key 2>/dev/null
 openssl ec -in jwt.key -pubout -out jwt.pem 2>/dev/null
 own() {
 	run c --listen-client-urls "$url,http://127.0.0.1:$port,unixs://localhost:$plain" --auto-tls \
-		--cipher-suites TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256 --tls-max-version TLS1.2 \
+		--cipher-suites "$suites" --tls-max-version TLS1.2 \
 		--auth-token jwt,pub-key=jwt.pem,priv-key=jwt.key,sign-method=ES256
 	wait_for 10 curl -fsS "http://127.0.0.1:$port/health"
 }

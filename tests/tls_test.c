@@ -96,6 +96,9 @@ static void test_suite_names(void)
     CHECK(tls_suite_number(STR("TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305")) ==
           0xcca9);
     CHECK(tls_suite_number(STR("TLS_RSA_WITH_AES_128_CBC_SHA")) == 0);
+    CHECK(tls_suite_is_left_out(STR("TLS_RSA_WITH_AES_128_CBC_SHA")));
+    CHECK(!tls_suite_is_left_out(STR("TLS_RSA_WITH_NULL_SHA")));
+    CHECK(!tls_suite_is_left_out(STR("TLS_AES_128_GCM_SHA256")));
     CHECK_STR(tls_suite_name(0x1302), "TLS_AES_256_GCM_SHA384");
     CHECK_STR(tls_suite_name(1), "");
 }
