@@ -32,6 +32,20 @@ static bool has_files(const struct tls_files *f)
 
 /* --- Certificates of our own making. --------------------------------------- */
 
+/*
+ * Clients may have to show certificates of an authority to one of our making.
+ * Peers may not: theirs are of their own making, too, and none would be let in.
+ * (etcd makes one then, and lets in everybody, whatever else was asked for.)
+ */
+static bool makes_certificate(const struct side *s)
+{
+    const struct tls_files *f = s->files;
+
+    if (!f->auto_tls || *f->cert_file || *f->key_file)
+        return false;
+    return !s->is_peer || !has_files(f);
+}
+
 static void take_path(char **to, const char *dir, const char *name)
 {
     free(*to);
@@ -105,7 +119,7 @@ static int open_side(const struct config *c, const struct side *s,
                      struct secure **out, struct err *e)
 {
     struct tls_files *f = s->files;
-    bool self_signed = f->auto_tls && !has_files(f);
+    bool self_signed = makes_certificate(s);
     struct secure_options o = {.what = s->what};
 
     if (f->auto_tls && !self_signed)

@@ -287,6 +287,11 @@ stop b
 
 # --- Without certificates of clients; both on one port; our own certificate. --------------
 
+run own --listen-client-urls "$url" --auto-tls --trusted-ca-file ca.pem --client-cert-auth
+wait_for 10 get root /health -f -k
+refused 'curl: (' get none /health -k
+stop own
+
 # A proof that nobody asked for is none, and authorities alone ask for one. Of
 # a list that Go knows what we have is spoken.
 suites=TLS_RSA_WITH_AES_128_GCM_SHA256,TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256
