@@ -852,7 +852,7 @@ int secure_self_sign(const char *dir, const struct str *hosts, size_t n_hosts,
         if (rc == 0)
             rc = sys_write_file_atomic(key, key_pem.data, key_pem.len, 0600, e);
         if (rc == 0)
-            rc = sys_write_file_atomic(cert, cert_pem.data, cert_pem.len, 0600,
+            rc = sys_write_file_atomic(cert, cert_pem.data, cert_pem.len, 0644,
                                        e);
     }
     buf_release(&cert_pem);

@@ -313,6 +313,7 @@ check '{"health":"true"}' curl -sS --cacert c/fixtures/client/cert.pem "$url/hea
 check 'Cipher    : ECDHE-ECDSA-CHACHA20-POLY1305' sh -c "openssl s_client -connect 127.0.0.1:$port \
 	</dev/null 2>/dev/null | grep -o 'Cipher *: E.*'"
 check '600' stat -c %a c/fixtures/client/key.pem
+check '644' stat -c %a c/fixtures/client/cert.pem
 check OK env ETCDCTL_API=3 "$CTL" --endpoints "127.0.0.1:$port" --insecure-transport=false \
 	--insecure-skip-tls-verify put k v
 check OK env ETCDCTL_API=3 "$CTL" --endpoints "127.0.0.1:$port" put k v
