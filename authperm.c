@@ -378,7 +378,7 @@ int auth_check_user(const struct auth *a, struct auth_who who)
         return 0;
     if (who.revision == 0 || who.user.n == 0)
         return AUTH_USER_EMPTY;
-    return answer(auth_user(a, who.user) != NULL);
+    return auth_user(a, who.user) ? 0 : AUTH_USER_NOT_FOUND;
 }
 
 int auth_check_admin(const struct auth *a, struct auth_who who)

@@ -89,6 +89,7 @@ static void fail_plainly(struct rpc_call *c, enum v3_error e)
 {
     rpc_fail(c, GRPC_UNKNOWN,
              e == V3_USER_EMPTY           ? "auth: user name is empty"
+             : e == V3_USER_NOT_FOUND     ? "auth: user not found"
              : e == V3_PERMISSION_DENIED  ? "auth: permission denied"
              : e == V3_INVALID_AUTH_TOKEN ? "auth: invalid auth token"
                                           : v3error_text(e));

@@ -328,12 +328,13 @@ static void test_management_rights(void)
 
     CHECK(auth_check_admin(a, who(a, "root")) == 0);
     CHECK(auth_check_admin(a, who(a, "u")) == AUTH_DENIED);
-    CHECK(auth_check_admin(a, who(a, "ghost")) == AUTH_DENIED);
+    CHECK(auth_check_admin(a, who(a, "ghost")) == AUTH_USER_NOT_FOUND);
     CHECK(auth_check_user(a, who(a, "u")) == 0);
     CHECK(auth_check_user_get(a, who(a, "u"), STR("u")) == 0);
     CHECK(auth_check_user_get(a, who(a, "u"), STR("root")) == AUTH_DENIED);
     CHECK(auth_check_user_get(a, who(a, "root"), STR("u")) == 0);
-    CHECK(auth_check_user_get(a, who(a, "ghost"), STR("ghost")) == AUTH_DENIED);
+    CHECK(auth_check_user_get(a, who(a, "ghost"), STR("ghost")) ==
+          AUTH_USER_NOT_FOUND);
     CHECK(auth_check_role_get(a, who(a, "u"), STR("r")) == 0);
     CHECK(auth_check_role_get(a, who(a, "u"), STR("root")) == AUTH_DENIED);
     CHECK(auth_check_role_get(a, who(a, ""), STR("r")) == AUTH_USER_EMPTY);
@@ -593,7 +594,7 @@ static void test_nobody(void)
     struct auth *a = recorded();
 
     CHECK(auth_check_user(a, who(a, "")) == AUTH_USER_EMPTY);
-    CHECK(auth_check_user(a, who(a, "ghost")) == AUTH_DENIED);
+    CHECK(auth_check_user(a, who(a, "ghost")) == AUTH_USER_NOT_FOUND);
     CHECK(auth_check_user(a, who(a, "u")) == 0);
     CHECK(auth_check_admin(a, who(a, "")) == AUTH_USER_EMPTY);
     auth_free(a);

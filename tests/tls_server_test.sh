@@ -257,6 +257,9 @@ check OK ctl3 root put k w
 check 'k
 w' ctl3 alice get k
 refused 'permission denied' ctl3 alice put k x
+refused 'permission denied' ctl3 server put k x # of whom nobody knows
+refused 'user name not found' ctl3 server user list
+refused 'auth: user not found' ctl3 server defrag
 check OK ctl3 alice --user root:secret put k x
 
 # CVE-2018-16886: through the gateway a certificate is nobody's.

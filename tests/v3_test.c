@@ -251,7 +251,7 @@ static void test_auth(void)
     CHECK(put("a", "1", 0) == V3_OK);
     who = (struct auth_who){STR("nobody"), who.revision};
     CHECK(try(V3_AUTH_DISABLE, &rpcpb_auth_disable_request_desc, &off) ==
-          V3_PERMISSION_DENIED);
+          V3_USER_NOT_FOUND);
     who.user = STR("root");
     CHECK(try(V3_AUTH_DISABLE, &rpcpb_auth_disable_request_desc, &off) ==
           V3_OK);
