@@ -613,6 +613,14 @@ int x509_certs_add(struct x509_certs *l, struct str der, struct err *e)
     return 0;
 }
 
+/* Under its name, the one of before (RFC 7468, 5.1), or OpenSSL's. What the
+ * last may have behind the certificate is an error of x509_parse(). */
+static bool is_certificate(struct str type)
+{
+    return str_eqz(type, "CERTIFICATE") || str_eqz(type, "X509 CERTIFICATE") ||
+           str_eqz(type, "TRUSTED CERTIFICATE");
+}
+
 int x509_certs_add_pem(struct x509_certs *l, struct str pem, struct err *e)
 {
     struct pem_block block = {0};
@@ -623,7 +631,7 @@ int x509_certs_add_pem(struct x509_certs *l, struct str pem, struct err *e)
         return err_set(e, X509_EINVAL, "x509: a file of more than %zu bytes",
                        X509_FILE_MAX);
     while ((rc = pem_next(&pem, &block, e)) > 0) {
-        if (!str_eqz(block.type, "CERTIFICATE"))
+        if (!is_certificate(block.type))
             continue;
         rc = x509_certs_add(l, buf_str(&block.der), e);
         if (rc < 0)

@@ -64,12 +64,14 @@ cp client.key shown.key
 	echo 'Bundle of authorities, with a word about each'
 	openssl x509 -in other.pem -text
 	echo
-	openssl x509 -in root.pem -text | sed 's/$/\r/'
+	openssl x509 -in root.pem -text -trustout | sed 's/$/\r/'
 } >bundle.pem
+sed 's/-----BEGIN /&X509 /; s/-----END /&X509 /' root.pem >older.pem
 subject=server
 run chain --cert-file chain.pem --key-file server.key --trusted-ca-file bundle.pem --client-cert-auth
 good localhost root.pem shown
 good 127.0.0.1 bundle.pem shown
+good localhost older.pem shown
 called "$bad certificate signed by unknown authority" localhost other.pem shown
 called "$bad certificate is valid for localhost, not elsewhere" elsewhere root.pem shown
 # Without its chain it is nobody's that the server names, so it is not shown.
