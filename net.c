@@ -115,15 +115,11 @@ bool net_would_block(int errnum)
  * more on a virtual machine that gives them back. So a reader whose requests follow
  * one another within CYCLE_NS, with none of other peers' between, tries to wait
  * awake, for AWAKE_NS at most, and lets any thread go first that has something to
- * do. It goes on as long as requests follow one another in an eighth less time than
- * when it slept; else it sleeps the next times, twice as many as before. What sleep
- * costs is looked at again every SETTLED waits. All readers together keep half of
- * the cores awake at most.
+ * do. It goes on as long as requests follow one another in less time than when it
+ * slept (ways.h). All readers together keep half of the cores awake at most.
  */
 #define AWAKE_NS (200 * 1000)
 #define CYCLE_NS (500 * 1000)
-#define TRIAL 64
-#define SETTLED 16384
 
 static int n_awake;                        /* atomic */
 static const struct net_waits *last_heard; /* atomic; never followed */
@@ -145,7 +141,7 @@ static int awake_max(void)
 /* Then stop_waiting_awake(). */
 static bool wait_awake(const struct net_waits *w)
 {
-    if (!w->awake)
+    if (!w->ways.second)
         return false;
     if (__atomic_add_fetch(&n_awake, 1, __ATOMIC_RELAXED) <= awake_max())
         return true;
@@ -164,39 +160,20 @@ static bool is_awake_still(int64_t began)
     return sys_mono_ns() - began < AWAKE_NS;
 }
 
-static void wait_otherwise(struct net_waits *w, bool awake)
-{
-    w->awake = awake;
-    w->n = 0;
-}
-
 /* A wait is over, and one request with it. */
 static void heard(struct net_waits *w)
 {
     int64_t now = sys_mono_ns(), ns = now - w->heard_ns;
-    int64_t *mean = w->awake ? &w->awake_ns : &w->asleep_ns;
 
     w->heard_ns = now;
     if (__atomic_load_n(&last_heard, __ATOMIC_RELAXED) != w) {
         __atomic_store_n(&last_heard, w, __ATOMIC_RELAXED);
-        wait_otherwise(w, false);
+        ways_forget(&w->ways);
         return;
     }
     if (ns > CYCLE_NS) /* one long one does not tell much */
         ns = CYCLE_NS;
-    *mean = w->n == 0 ? ns : *mean + (ns - *mean) / (TRIAL / 2);
-    w->n++;
-    if (!w->awake) {
-        if (w->n >= TRIAL + w->n_more && w->asleep_ns < CYCLE_NS / 4 * 3)
-            wait_otherwise(w, true);
-    } else if (w->n >= TRIAL && w->awake_ns > w->asleep_ns / 8 * 7) {
-        if (w->n_more < SETTLED / 8)
-            w->n_more = 2 * w->n_more + TRIAL;
-        wait_otherwise(w, false);
-    } else if (w->n >= SETTLED) {
-        w->n_more = 0;
-        wait_otherwise(w, false);
-    }
+    ways_took(&w->ways, ns, w->ways.mean_ns[0] < CYCLE_NS / 4 * 3);
 }
 
 int net_poll(struct net_stream *s, struct pollfd *p, int n, int ms)

@@ -9,6 +9,7 @@
 #define NET_IMPL_H
 
 #include "net.h"
+#include "ways.h"
 
 #define NET_NAME_MAX 56 /* "[" IPv6 "]:65535" */
 #define NET_IOV_AT_ONCE 64
@@ -30,11 +31,8 @@ struct net_layer {
 
 /* How fast requests follow one another, to choose how their reader waits. */
 struct net_waits {
-    int64_t heard_ns;            /* when a wait ended */
-    int64_t asleep_ns, awake_ns; /* means of the time from one to the next */
-    int n;                       /* waits since it waits this way */
-    int n_more; /* beyond the usual, before it tries to wait awake again */
-    bool awake;
+    int64_t heard_ns; /* when a wait ended */
+    struct ways ways; /* asleep, awake; the time from one to the next */
 };
 
 struct net_stream {

@@ -18,6 +18,9 @@
 #include "sys.h"
 #include "v3server.h"
 #include "wal.h"
+#include "ways.h"
+
+#include <sched.h>
 
 #define REQUESTS_AHEAD_MAX 5000 /* committed but not applied: "too many" */
 #define READ_RETRY_MS 500
@@ -74,6 +77,11 @@ struct server {
     int64_t last_write_ns;          /* raft_mu; how long the last batch took */
     int64_t write_ns;               /* raft_mu; the lesser of the last two */
     unsigned crowd;                 /* raft_mu; see server_work() */
+    struct ways disk_ways;          /* raft_mu; see write_alone() */
+    unsigned disk_awaited;          /* raft_mu; who wait there, and apply */
+    unsigned n_written;             /* raft_mu for writing; atomic: batches */
+    int disk_cpu;       /* raft_mu; where the disk thread must stay; or -1 */
+    cpu_set_t anywhere; /* raft_mu; where it may go else; empty: unknown */
     unsigned gathered;              /* raft_mu; see server_gather() */
     unsigned held;                  /* raft_mu; proposals not handed on yet */
     bool held_commit;               /* raft_mu; so are messages of it */

@@ -1,16 +1,19 @@
 /*
  * roles_test.c - who writes the log of a member of one, and for how many: a lone
- * client's own thread for itself; where clients share syncs, the disk thread, for
- * all of them at once.
+ * client's own thread for itself, unless it is kept waiting; where clients share
+ * syncs, the disk thread, for all of them at once.
  */
 #include "files.h"
 #include "server.h"
+#include "ways.h"
 
 #define SYNC_MS 20 /* so slow that threads of a busy machine are on time */
 #define CLIENTS 8
 #define CROWD_WRITES 40 /* of each of them */
 #define LONE_WRITES 20  /* until the crowd is forgotten, and as many again */
 
+static int client_ms = SYNC_MS, other_ms = SYNC_MS; /* of a sync */
+static struct config config;
 static struct server *server;
 static _Thread_local bool is_client;
 static int by_clients, by_others; /* atomic: syncs */
@@ -24,7 +27,7 @@ int __wrap_fdatasync(int fd)
     (void)fd;
     __atomic_add_fetch(is_client ? &by_clients : &by_others, 1,
                        __ATOMIC_RELAXED);
-    sys_sleep_ms(SYNC_MS);
+    sys_sleep_ms(is_client ? client_ms : other_ms);
     return 0;
 }
 
@@ -63,7 +66,6 @@ static void *client(void *failed)
 static void check_lone_client(void)
 {
     is_client = true;
-    CHECK(put(LONE_WRITES) == 0);
     forget_syncs();
     CHECK(put(LONE_WRITES) == 0);
     /* The others: SYNC, or a commit index that a tick wrote. */
@@ -98,12 +100,26 @@ static void check_crowd(void)
     for (int i = 0; i < 2 && best > CROWD_WRITES * 4 / 3; i++)
         best = (int)min_u64((uint64_t)best, (uint64_t)crowd());
     CHECK(best <= CROWD_WRITES * 4 / 3);
+    CHECK(put(LONE_WRITES) == 0); /* it is forgotten */
 }
 
-static void test_roles(void)
+/* As one whose core other programs take whenever it waits for the disk. */
+static void check_kept_waiting(void)
+{
+    /* The disk is slow for both: it is tried, and left. */
+    CHECK(put(WAYS_TRIAL * 2) == 0);
+    check_lone_client();
+    client_ms = 8;
+    other_ms = 1;
+    CHECK(put(WAYS_TRIAL * 4) == 0);
+    forget_syncs();
+    CHECK(put(LONE_WRITES) == 0);
+    CHECK(by_clients == 0 && by_others >= LONE_WRITES);
+}
+
+static void start(void)
 {
     char *argv[] = {"etcd", "--data-dir", dir, "--log-level", "error"};
-    struct config config;
     int code;
     struct err e;
 
@@ -113,17 +129,36 @@ static void test_roles(void)
         fprintf(stderr, "%s\n", e.msg);
         exit(1);
     }
-    check_lone_client();
-    check_crowd();
-    check_lone_client();
+    CHECK(put(LONE_WRITES) == 0); /* its own first entries were a crowd */
+}
+
+static void stop(void)
+{
     server_stop(server);
     server_free(server);
     config_release(&config);
 }
 
+static void test_roles(void)
+{
+    start();
+    check_lone_client();
+    check_crowd();
+    check_lone_client();
+    stop();
+}
+
+static void test_kept_waiting(void)
+{
+    client_ms = other_ms = 2;
+    start();
+    check_kept_waiting();
+    stop();
+}
+
 int main(void)
 {
-    static void (*const tests[])(void) = {test_roles};
+    static void (*const tests[])(void) = {test_roles, test_kept_waiting};
 
     run_in_fresh_folders(tests, ARRAY_LEN(tests), "data");
     return check_done("roles");
