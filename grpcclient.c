@@ -36,7 +36,7 @@ struct grpc_client {
     struct buf token; /* mu */
     bool no_auth;     /* mu; the cluster has none: no token is needed */
     struct buf why;   /* mu */
-    bool alien;       /* mu */
+    bool found, alien; /* mu; a gRPC server has been met, another kind has */
 };
 
 /* --- Opening. ------------------------------------------------------------- */
@@ -116,6 +116,12 @@ static int out_of_time(struct err *e)
     return GRPC_DEADLINE_EXCEEDED;
 }
 
+static int not_grpc(struct err *e)
+{
+    err_set(e, GRPC_UNIMPLEMENTED, "the server does not speak HTTP/2");
+    return GRPC_UNIMPLEMENTED;
+}
+
 static bool is_late(int64_t deadline_ns)
 {
     return deadline_ns && sys_mono_ns() >= deadline_ns;
@@ -137,8 +143,6 @@ static struct grpc_conn *kept_conn(struct grpc_client *c, size_t i)
 
     pthread_mutex_lock(&c->mu);
     kept = c->eps[i].conn;
-    if (kept && grpc_conn_alien(kept))
-        c->alien = true;
     if (kept && !grpc_conn_usable(kept)) {
         gone = kept;
         c->eps[i].conn = kept = NULL;
@@ -159,13 +163,14 @@ static struct grpc_conn *dial(struct grpc_client *c, size_t i,
     if (deadline_ns && (!until || deadline_ns < until))
         until = deadline_ns;
     conn = grpc_conn_dial(&c->eps[i].url, &c->conn, until, e);
-    if (!conn) {
-        note_why(c, e->msg);
-        return NULL;
-    }
+    note_why(c, conn ? "" : e->msg);
     pthread_mutex_lock(&c->mu);
-    c->eps[i].conn = grpc_conn_ref(conn);
-    buf_clear(&c->why);
+    if (conn) {
+        c->eps[i].conn = grpc_conn_ref(conn);
+        c->found = true;
+    } else if (e->code == GRPC_UNIMPLEMENTED) {
+        c->alien = true;
+    }
     pthread_mutex_unlock(&c->mu);
     return conn;
 }
@@ -248,6 +253,8 @@ static int open_anywhere(struct grpc_client *c, const char *path,
 
         if (conn)
             rc = grpc_stream_open(conn, path, meta, deadline_ns, out, e);
+        else if (grpc_client_alien(c))
+            rc = not_grpc(e);
         grpc_conn_unref(conn);
         if (rc != GRPC_UNAVAILABLE)
             return rc;
@@ -455,9 +462,7 @@ bool grpc_client_alien(struct grpc_client *c)
     bool alien;
 
     pthread_mutex_lock(&c->mu);
-    alien = c->alien;
-    for (size_t i = 0; i < c->n_eps; i++)
-        alien = alien || (c->eps[i].conn && grpc_conn_alien(c->eps[i].conn));
+    alien = c->alien && !c->found;
     pthread_mutex_unlock(&c->mu);
     return alien;
 }

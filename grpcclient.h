@@ -70,7 +70,7 @@ bool grpc_client_token_is_stale(int status, const struct err *e);
 
 /* Why the last endpoint could not be reached; "" if all could. Copies. */
 void grpc_client_why(struct grpc_client *c, struct buf *out);
-/* What answers is no gRPC server. */
+/* What answers is no gRPC server: a round of all endpoints has met none. */
 bool grpc_client_alien(struct grpc_client *c);
 
 #endif

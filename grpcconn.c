@@ -30,6 +30,8 @@
 #define INPUT_SIZE (64 * 1024)
 #define WRITE_MS 20000 /* without progress: the connection is dead */
 #define TICK_NS NS_PER_S
+#define FRAME_HEAD 9
+#define TLS_ALERT 21
 
 static_assert(INPUT_SIZE >= H2_INPUT_MAX, "a frame fits");
 
@@ -39,8 +41,6 @@ struct grpc_conn {
     struct h2 *h2;         /* mu */
     bool writing;          /* mu */
     bool broken, going;    /* mu; going: takes no new streams */
-    bool spoken;           /* mu: the other side has sent HTTP/2 */
-    bool alien;            /* mu */
     unsigned refs;         /* mu */
     char why[ERR_MSG_MAX]; /* mu; once broken */
     pthread_cond_t room;   /* mu; a stream has closed, or all is over */
@@ -150,8 +150,7 @@ static void take_reset(struct grpc_conn *c, struct grpc_stream *s,
 
     s->unserved = ev->code == H2_REFUSED_STREAM;
     if (c->broken) {
-        end_stream_text(s, c->alien ? GRPC_UNIMPLEMENTED : GRPC_UNAVAILABLE,
-                        c->why);
+        end_stream_text(s, GRPC_UNAVAILABLE, c->why);
         return;
     }
     text = xasprintf("stream terminated by RST_STREAM with error code: %s",
@@ -198,27 +197,12 @@ static void on_event(struct grpc_conn *c, const struct h2_event *ev)
         take_reset(c, s, ev);
 }
 
-/* The first frame of a server is SETTINGS (RFC 9113, 3.4): what begins
- * otherwise is something else. */
-static bool begins_well(const uint8_t *p, size_t n)
-{
-    return n < 9 || (p[3] == 4 && p[0] == 0 && p[5] == 0 && p[8] == 0);
-}
-
 /* Feed the engine. Returns the bytes that are done with. */
 static size_t feed(struct grpc_conn *c, size_t n)
 {
     struct h2_event ev;
     size_t at = 0, used;
 
-    if (!c->spoken && n > 0) {
-        if (!begins_well(c->input, n) ||
-            (n >= 4 && memcmp(c->input, "HTTP", 4) == 0)) {
-            c->alien = true;
-            break_conn(c, "the server does not speak HTTP/2");
-        }
-        c->spoken = n >= 9;
-    }
     do {
         used = h2_receive(c->h2, c->input + at, n - at, sys_mono_ns(), &ev);
         at += used;
@@ -272,8 +256,6 @@ static void read_failed(struct grpc_conn *c, ssize_t n, int errnum)
     why = n == 0 ? xstrdup("transport is closing")
                  : xasprintf("read tcp %s: %s", net_peer_name(c->net),
                              net_trouble(c->net));
-    if (!c->spoken && n == 0)
-        c->alien = true; /* an HTTP/1 server that hangs up at our preface */
     break_conn(c, why);
     free(why);
 }
@@ -339,26 +321,50 @@ static void free_conn(struct grpc_conn *c)
 }
 
 /*
- * Wait for the server's first word. With TLS 1.3 our half of the handshake ends
- * before the server has looked at our certificate: what it thinks of that comes
- * in place of HTTP/2, and belongs to the dialling.
+ * The first frame of a server is SETTINGS (RFC 9113, 3.4). What begins otherwise
+ * is something else; or it wants TLS and is given none, which it answers with an
+ * alert (RFC 8446, 6).
+ */
+static int judge(const uint8_t *p, size_t n, struct err *e)
+{
+    if (p[0] == TLS_ALERT)
+        return err_set(e, GRPC_UNAVAILABLE, "the server wants TLS: https://");
+    if (p[0] != 0 || (n >= FRAME_HEAD && (p[3] != 4 || p[5] != 0 || p[8] != 0)))
+        return err_set(e, GRPC_UNIMPLEMENTED,
+                       "the server does not speak HTTP/2");
+    return 0;
+}
+
+/*
+ * Wait for the server's first word: a proxy with nobody behind it, or a server
+ * of another kind, takes connections, too, and no call must be lost to it. With
+ * TLS 1.3 our half of the handshake ends before the server has looked at our
+ * certificate: what it thinks of that comes in place of HTTP/2, and belongs to
+ * the dialling.
  */
 static int hear_server(struct grpc_conn *c, int64_t until, struct err *e)
 {
-    ssize_t n;
+    size_t have = 0;
 
     pthread_mutex_lock(&c->mu);
     flush_locked(c);
     pthread_mutex_unlock(&c->mu);
-    n = net_read(c->net, c->input, INPUT_SIZE, until);
-    if (n <= 0)
-        return err_set(e, NET_EIO, "read tcp %s: %s", net_peer_name(c->net),
-                       n == 0              ? "EOF"
-                       : n == NET_ETIMEOUT ? "i/o timeout"
-                                           : net_trouble(c->net));
+    while (have < FRAME_HEAD) {
+        ssize_t n =
+            net_read(c->net, c->input + have, INPUT_SIZE - have, until);
+
+        if (n <= 0)
+            return err_set(e, NET_EIO, "read tcp %s: %s", net_peer_name(c->net),
+                           n == 0              ? "EOF"
+                           : n == NET_ETIMEOUT ? "i/o timeout"
+                                               : net_trouble(c->net));
+        have += (size_t)n;
+        if (judge(c->input, have, e) != 0)
+            return -1;
+    }
     pthread_mutex_lock(&c->mu);
-    c->have = (size_t)n - feed(c, (size_t)n);
-    memmove(c->input, c->input + ((size_t)n - c->have), c->have);
+    c->have = have - feed(c, have);
+    memmove(c->input, c->input + (have - c->have), c->have);
     pthread_mutex_unlock(&c->mu);
     return 0;
 }
@@ -402,7 +408,7 @@ struct grpc_conn *grpc_conn_dial(const struct url *u,
     c->input = xmalloc(INPUT_SIZE);
     c->authority = url_is_unix(u) ? xstrdup("localhost")
                                   : xasprintf("%s:%s", u->host, u->port);
-    if (url_is_tls(u) && hear_server(c, handshake_until(deadline_ns), e) < 0) {
+    if (hear_server(c, handshake_until(deadline_ns), e) < 0) {
         free_conn(c);
         return NULL;
     }
@@ -450,16 +456,6 @@ bool grpc_conn_usable(struct grpc_conn *c)
     usable = !c->broken && !c->going;
     pthread_mutex_unlock(&c->mu);
     return usable;
-}
-
-bool grpc_conn_alien(struct grpc_conn *c)
-{
-    bool alien;
-
-    pthread_mutex_lock(&c->mu);
-    alien = c->alien;
-    pthread_mutex_unlock(&c->mu);
-    return alien;
 }
 
 /* --- Streams. ----------------------------------------------------------------- */
@@ -536,14 +532,11 @@ int grpc_stream_open(struct grpc_conn *c, const char *path,
 
     pthread_mutex_lock(&c->mu);
     id = request_locked(s, fields, n);
-    if (id > 0) {
+    if (id > 0)
         s->id = (uint32_t)id;
-    } else {
+    else
         say(e, GRPC_UNAVAILABLE, "%s",
             c->broken ? c->why : "transport is closing");
-        if (c->alien)
-            e->code = GRPC_UNIMPLEMENTED;
-    }
     pthread_mutex_unlock(&c->mu);
     if (id > 0) {
         *out = s;

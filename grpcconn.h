@@ -34,8 +34,9 @@ struct grpc_conn_options {
 };
 
 /*
- * Connect. The caller owns a reference: grpc_conn_unref(). NULL and e as
- * net_dial() has it. Whether the other side speaks HTTP/2 shows later.
+ * Connect, and hear HTTP/2 from the other side. The caller owns a reference:
+ * grpc_conn_unref(). NULL and e if it cannot be; GRPC_UNIMPLEMENTED if what
+ * answers is no gRPC server.
  */
 struct grpc_conn *grpc_conn_dial(const struct url *u,
                                  const struct grpc_conn_options *o,
@@ -45,8 +46,6 @@ struct grpc_conn *grpc_conn_ref(struct grpc_conn *c);
 void grpc_conn_unref(struct grpc_conn *c);
 /* It takes new streams, as far as is known. */
 bool grpc_conn_usable(struct grpc_conn *c);
-/* The other side answered in something that is not HTTP/2: no gRPC server. */
-bool grpc_conn_alien(struct grpc_conn *c);
 
 /* One metadata field. */
 struct grpc_metadata {

@@ -245,7 +245,7 @@ static void *accept_loop(void *arg)
     }
 }
 
-static void server_start(struct server *s)
+static void server_run(struct server *s, void *(*loop)(void *), void *arg)
 {
     struct url u;
     struct err e;
@@ -255,7 +255,12 @@ static void server_start(struct server *s)
     CHECK(net_listen(&u, NULL, &s->l, &e) == 0);
     snprintf(s->url, sizeof(s->url), "127.0.0.1:%s", s->l.url.port);
     url_release(&u);
-    sys_thread(&s->thread, SYS_STACK_LARGE, accept_loop, s);
+    sys_thread(&s->thread, SYS_STACK_LARGE, loop, arg);
+}
+
+static void server_start(struct server *s)
+{
+    server_run(s, accept_loop, s);
 }
 
 static void server_stop(struct server *s)
@@ -409,38 +414,57 @@ static void test_streams(struct server *s)
     grpc_client_close(c);
 }
 
-/* Not a gRPC server at all: told at once, and not tried again. */
-static void *say_http(void *arg)
-{
-    struct server *s = arg;
-    static const char text[] = "HTTP/1.1 505 HTTP Version Not Supported\r\n"
-                               "Content-Length: 0\r\n\r\n";
-    bool again;
-    struct net_stream *net = net_accept(&s->l, &again);
+/* --- What is no gRPC server. ----------------------------------------------------- */
 
-    if (net)
-        net_write(net, text, strlen(text), 0);
-    net_close(net);
-    return NULL;
+struct alien {
+    struct server s;
+    struct str text; /* what it says to everyone before it hangs up */
+};
+
+static void *say_text(void *arg)
+{
+    struct alien *a = arg;
+    bool again;
+
+    for (;;) {
+        struct net_stream *net = net_accept(&a->s.l, &again);
+
+        if (!net && !again)
+            return NULL;
+        if (net)
+            net_write(net, a->text.p, a->text.n, 0);
+        net_close(net);
+    }
 }
 
-static void test_alien(void)
+/* Alone, an alien fails a call with alone; a write goes on to the next endpoint. */
+static void check_alien(struct server *good, struct str text, int alone)
 {
-    struct server s = {0};
+    struct alien a = {.text = text};
     struct grpc_client *c;
-    struct url u;
-    struct err e;
 
-    CHECK(url_parse(STR("http://127.0.0.1:0"), &u, &e) == 0);
-    CHECK(net_listen(&u, NULL, &s.l, &e) == 0);
-    snprintf(s.url, sizeof(s.url), "127.0.0.1:%s", s.l.url.port);
-    sys_thread(&s.thread, SYS_STACK_SMALL, say_http, &s);
-    c = client_of(s.url, NULL, NULL);
-    CHECK(call(c, "/t/Echo", GRPC_WRITES, LIMIT_MS) == GRPC_UNIMPLEMENTED);
-    CHECK(grpc_client_alien(c));
+    server_run(&a.s, say_text, &a);
+    c = client_of(a.s.url, NULL, NULL);
+    CHECK(call(c, "/t/Echo", GRPC_WRITES, 300) == alone);
+    CHECK(grpc_client_alien(c) == (alone == GRPC_UNIMPLEMENTED));
     grpc_client_close(c);
-    server_stop(&s);
-    url_release(&u);
+    c = client_of(a.s.url, good->url, NULL);
+    CHECK(call(c, "/t/Echo", GRPC_WRITES, LIMIT_MS) == GRPC_OK);
+    CHECK(!grpc_client_alien(c));
+    grpc_client_close(c);
+    server_stop(&a.s);
+}
+
+static void test_aliens(struct server *good)
+{
+    static const char http[] = "HTTP/1.1 505 HTTP Version Not Supported\r\n"
+                               "Content-Length: 0\r\n\r\n";
+    static const char alert[] = "\x15\3\1\0\2\2\x46";
+
+    check_alien(good, str_of(http), GRPC_UNIMPLEMENTED);
+    check_alien(good, (struct str){alert, sizeof(alert) - 1},
+                GRPC_DEADLINE_EXCEEDED);
+    check_alien(good, STR(""), GRPC_DEADLINE_EXCEEDED);
 }
 
 int main(void)
@@ -454,7 +478,7 @@ int main(void)
     test_dead_endpoint(&a);
     test_tokens(&a);
     test_streams(&a);
-    test_alien();
+    test_aliens(&a);
     server_stop(&a);
     server_stop(&b);
     return check_done("grpcclient");
