@@ -15,7 +15,8 @@ static const struct source cert = {"cert", "cert-file", "ETCDCTL_CERT_FILE"};
 static const struct source key = {"key", "key-file", "ETCDCTL_KEY_FILE"};
 
 /* Some commands take options of the same names for something else: those are
- * given without a prefix and mean the cluster's. */
+ * given without a prefix and mean the cluster's. With ETCDCTL_API=3 the variables
+ * of v2 are not a v3 command's. */
 static const char *find(const struct ctl *c, const struct source *s,
                         const char *prefix)
 {
@@ -23,7 +24,7 @@ static const char *find(const struct ctl *c, const struct source *s,
     const char *text = ctl_string(c, name, "");
 
     free(name);
-    if (*text || *prefix)
+    if (*text || *prefix || (c->v3 && c->mode == CTL_MODE_V3))
         return text;
     text = ctl_string(c, s->v2, "");
     if (!*text)

@@ -346,6 +346,9 @@ static void test_clients(void)
     CHECK_STR(buf_z(&out), missing);
     CHECK(CTL("make-mirror", "a", "--dest-cacert=/nonexistent") == 128);
     CHECK_STR(buf_z(&out), missing);
+    setenv("ETCDCTL_CA_FILE", "/nonexistent", 1); /* of v2 */
+    CHECK(CTL("get", "a", "--endpoints=") == 2 && says(none));
+    unsetenv("ETCDCTL_CA_FILE");
     CHECK(CTL("get", "a", "--discovery-srv=.") == 1);
     CHECK(says("Error: dns lookup errors: "));
 }
