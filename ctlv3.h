@@ -78,6 +78,7 @@ int ctlv3_login(struct ctl *c);
 struct grpc_client *ctlv3_client_of(struct ctl *c, const char *const *endpoints,
                                     size_t n, struct err *e);
 int64_t ctlv3_deadline(const struct ctl *c); /* of a call that begins now */
+int64_t ctlv3_dial_ns(const struct ctl *c);  /* --dial-timeout; 0: none */
 
 /*
  * A unary call by the method table; connects if need be. ctlv3_call() says what is

@@ -13,6 +13,7 @@
 
 #define DEFAULT_ENDPOINTS "127.0.0.1:2379"
 #define DIAL_NS (2 * NS_PER_S)
+#define AGES_NS (INT64_MAX / 4) /* can be added to a time */
 #define COMMAND_NS (5 * NS_PER_S)
 #define KEEPALIVE_NS (2 * NS_PER_S)
 #define KEEPALIVE_TIMEOUT_NS (6 * NS_PER_S)
@@ -161,7 +162,7 @@ struct grpc_client *ctlv3_client_of(struct ctl *c, const char *const *endpoints,
     struct grpc_client_options o = {
         .endpoints = endpoints,
         .n_endpoints = n,
-        .dial_ns = ctl_duration_ns(c, "dial-timeout", DIAL_NS),
+        .dial_ns = ctlv3_dial_ns(c),
         .conn.keepalive_ns = ctl_duration_ns(c, "keepalive-time", KEEPALIVE_NS),
         .conn.keepalive_timeout_ns =
             ctl_duration_ns(c, "keepalive-timeout", KEEPALIVE_TIMEOUT_NS),
@@ -191,6 +192,21 @@ int64_t ctlv3_deadline(const struct ctl *c)
     return now + (c->v3->command_ns < left ? c->v3->command_ns : left);
 }
 
+int64_t ctlv3_dial_ns(const struct ctl *c)
+{
+    int64_t ns = ctl_duration_ns(c, "dial-timeout", DIAL_NS);
+
+    return ns <= 0 ? 0 : ns < AGES_NS ? ns : AGES_NS;
+}
+
+/* A login belongs to dialling: --command-timeout begins behind it. */
+static int login(const struct ctl *c, struct grpc_client *client, struct err *e)
+{
+    int64_t dial_ns = ctlv3_dial_ns(c);
+
+    return grpc_client_login(client, dial_ns ? sys_mono_ns() + dial_ns : 0, e);
+}
+
 int ctlv3_connect(struct ctl *c)
 {
     struct ctlv3 *v = c->v3;
@@ -203,7 +219,7 @@ int ctlv3_connect(struct ctl *c)
                                 v->n_endpoints, &e);
     if (!v->client)
         return ctlv3_fail(CTLV3_ERROR, "%s", e.msg);
-    if (grpc_client_login(v->client, ctlv3_deadline(c), &e) != GRPC_OK)
+    if (login(c, v->client, &e) != GRPC_OK)
         return ctlv3_fail_status(c, CTLV3_BAD_CONNECTION, &e);
     return 0;
 }
@@ -266,11 +282,12 @@ int ctlv3_try(struct ctl *c, struct grpc_client *client, enum rpc_method_id id,
 {
     const struct rpc_method *m = &rpc_methods[id];
     struct buf out = {0}, in = {0};
-    int rc;
+    int rc = login(c, client, e);
 
     msg_encode(m->request, request, &out);
-    rc = grpc_client_call(client, m->path.p, kind_of(id), buf_str(&out),
-                          ctlv3_deadline(c), &in, e);
+    if (rc == GRPC_OK)
+        rc = grpc_client_call(client, m->path.p, kind_of(id), buf_str(&out),
+                              ctlv3_deadline(c), &in, e);
     if (rc == GRPC_OK)
         rc = decode(m->response, &c->v3->arena, buf_str(&in), response, e);
     if (rc != GRPC_OK)

@@ -244,7 +244,7 @@ static struct grpc_client *client_of_destination(struct ctl *c,
     struct grpc_client_options o = {
         .endpoints = &endpoint,
         .n_endpoints = 1,
-        .dial_ns = ctl_duration_ns(c, "dial-timeout", 2 * NS_PER_S),
+        .dial_ns = ctlv3_dial_ns(c),
         .user = user[0] ? user : NULL,
         .password = password ? password
                     : colon  ? colon + 1

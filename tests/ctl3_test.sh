@@ -31,7 +31,7 @@ fi
 
 # Keys.
 check OK "$CTL" put k v
-check "$(printf 'k\nv')" "$CTL" get k
+check "$(printf 'k\nv')" "$CTL" get k --dial-timeout=-1s
 check '' "$CTL" get none
 check "$(printf 'OK\nk\nv')" "$CTL" put k v2 --prev-kv
 check "$(printf 'k\nv2')" "$CTL" get '' --prefix

@@ -366,6 +366,10 @@ static void test_time_is_up(void)
     CHECK(CTL("snapshot", "save", "none", "--endpoints=127.0.0.1:1",
               "--command-timeout=100ms") == 5);
     CHECK(says(late) && !sys_exists("none") && !sys_exists("none.part"));
+    /* A login has the time of dialling. */
+    CHECK(CTL("get", "a", "--endpoints=127.0.0.1:1", "--user=a:b",
+              "--dial-timeout=100ms", "--command-timeout=1h") == 2);
+    CHECK(says(late));
 }
 
 static void test_one_endpoint(void)
