@@ -11,6 +11,7 @@
 
 #define POLL_NS (200 * NS_PER_MS)
 #define RETRY_MS 500
+#define FIRST_ANSWER_NS (5 * NS_PER_S) /* without --dial-timeout */
 
 /* --- Output. ------------------------------------------------------------------------ */
 
@@ -266,11 +267,12 @@ int ctlv3_lease_list(struct ctl *c)
 
 /* --- Keeping alive. ------------------------------------------------------------------------ */
 
-static int open_keep_alive(struct ctl *c, struct grpc_stream **out,
-                           struct err *e)
+static int open_keep_alive(struct ctl *c, int64_t deadline_ns,
+                           struct grpc_stream **out, struct err *e)
 {
-    return grpc_client_stream(
-        c->v3->client, rpc_methods[RPC_LEASE_KEEP_ALIVE].path.p, 0, out, e);
+    return grpc_client_stream(c->v3->client,
+                              rpc_methods[RPC_LEASE_KEEP_ALIVE].path.p,
+                              deadline_ns, out, e);
 }
 
 /* Ask once and wait for the answer, but not beyond until_ns. A lease that is
@@ -298,12 +300,27 @@ static int keep_alive(struct grpc_stream *s, int64_t lease, struct arena *a,
     return rc;
 }
 
+/* With a stream of its own, which ends at until_ns, too. */
+static int renew(struct ctl *c, int64_t lease,
+                 struct rpcpb_lease_keep_alive_response *r, int64_t until_ns,
+                 struct err *e)
+{
+    struct grpc_stream *s;
+    int rc = open_keep_alive(c, until_ns, &s, e);
+
+    if (rc == GRPC_OK) {
+        rc = keep_alive(s, lease, &c->v3->arena, r, until_ns, e);
+        grpc_stream_close(s);
+    }
+    return rc;
+}
+
 static int keep_alive_once(struct ctl *c, int64_t lease)
 {
     struct rpcpb_lease_keep_alive_response r = {0};
     struct grpc_stream *s;
     struct err e;
-    int rc = open_keep_alive(c, &s, &e);
+    int rc = open_keep_alive(c, 0, &s, &e);
 
     if (rc == GRPC_OK) {
         rc = keep_alive(s, lease, &c->v3->arena, &r, ctlv3_deadline(c), &e);
@@ -319,29 +336,35 @@ static int64_t pause_of(int64_t ttl)
     return ttl > INT64_MAX / NS_PER_S ? INT64_MAX / 4 : ttl * NS_PER_S / 3;
 }
 
+/* How long the first answer may take: then the lease counts as gone. */
+static int64_t patience_ns(const struct ctl *c)
+{
+    int64_t dial_ns = ctlv3_dial_ns(c);
+
+    return dial_ns ? dial_ns + NS_PER_S : FIRST_ANSWER_NS;
+}
+
+/* Until the lease is gone, as the server says or as must be thought when nobody
+ * has answered for its TTL. */
 static int keep_alive_for_ever(struct ctl *c, int64_t lease)
 {
+    int64_t lives_until = sys_mono_ns() + patience_ns(c);
     struct rpcpb_lease_keep_alive_response r = {0};
-    struct grpc_stream *s = NULL;
     struct err e;
     int rc = GRPC_OK, out = 0;
 
     while (out == 0 && (rc == GRPC_OK || rc == GRPC_UNAVAILABLE)) {
-        rc = s ? GRPC_OK : open_keep_alive(c, &s, &e);
-        if (rc == GRPC_OK)
-            rc = keep_alive(s, lease, &c->v3->arena, &r, 0, &e);
+        rc = renew(c, lease, &r, lives_until, &e);
         if (rc == GRPC_OK) {
+            lives_until = sys_mono_ns() + 3 * pause_of(r.TTL);
             out = print_keep_alive(c, &r);
             sys_sleep_ms(pause_of(r.TTL) / NS_PER_MS);
-        } else {
-            grpc_stream_close(s);
-            s = NULL;
+        } else if (rc == GRPC_UNAVAILABLE) {
             grpc_client_next(c->v3->client);
             sys_sleep_ms(RETRY_MS);
         }
     }
-    grpc_stream_close(s);
-    if (out == 0 && rc != GRPC_NOT_FOUND)
+    if (out == 0 && rc != GRPC_NOT_FOUND && rc != GRPC_DEADLINE_EXCEEDED)
         return ctlv3_fail_status(c, CTLV3_BAD_CONNECTION, &e);
     if (out == 0 && c->v3->format == CTLV3_SIMPLE)
         printf("lease %016" PRIx64 " expired or revoked.\n", (uint64_t)lease);
@@ -402,7 +425,7 @@ static void *keep_loop(void *arg)
         int rc = GRPC_OK;
 
         if (!s)
-            rc = open_keep_alive(k->c, &s, &e);
+            rc = open_keep_alive(k->c, 0, &s, &e);
         if (rc == GRPC_OK)
             rc = keep_alive(s, k->lease, &a, &r, sys_mono_ns() + pause, &e);
         if (rc != GRPC_OK) {

@@ -366,10 +366,13 @@ static void test_time_is_up(void)
     CHECK(CTL("snapshot", "save", "none", "--endpoints=127.0.0.1:1",
               "--command-timeout=100ms") == 5);
     CHECK(says(late) && !sys_exists("none") && !sys_exists("none.part"));
-    /* A login has the time of dialling. */
+    /* A login has the time of dialling, a lease that and a second. */
     CHECK(CTL("get", "a", "--endpoints=127.0.0.1:1", "--user=a:b",
               "--dial-timeout=100ms", "--command-timeout=1h") == 2);
     CHECK(says(late));
+    CHECK(CTL("lease", "keep-alive", "1", "--endpoints=127.0.0.1:1",
+              "--dial-timeout=10ms") == 0);
+    CHECK_STR(buf_z(&out), "lease 0000000000000001 expired or revoked.\n");
 }
 
 static void test_one_endpoint(void)
