@@ -27,12 +27,17 @@ struct session {
     struct ctlv3_keeper *keeper;
 };
 
+/* However long the cluster is away: a lock is something to wait for. */
 static int open_session(struct ctl *c, int64_t ttl, struct session *out)
 {
     struct rpcpb_lease_grant_response response = {0};
     struct rpcpb_lease_grant_request r = {.TTL = ttl};
-    int rc = ctlv3_call(c, RPC_LEASE_GRANT, &r, &response);
+    int64_t command_ns = c->v3->command_ns;
+    int rc;
 
+    c->v3->command_ns = INT64_MAX;
+    rc = ctlv3_call(c, RPC_LEASE_GRANT, &r, &response);
+    c->v3->command_ns = command_ns;
     if (rc != 0)
         return rc;
     out->lease = response.ID;

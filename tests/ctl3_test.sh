@@ -51,14 +51,17 @@ check 1 sh -c "'$CTL' member list | grep -c 'name=n1 peerURLs=.*isLeader=true'"
 export ETCDCTL_API=3
 check 1 sh -c "'$CTL' member list | grep -c ', started, n1, '"
 
-# A watch goes on where it was when its server comes back.
+# A watch goes on where it was when its server comes back; a lock waits for it.
 "$CTL" watch w >watched 2>watch.log &
 echo $! >watch.pid
 sleep 0.5
 "$CTL" put w 1 >/dev/null
 wait_for 5 has_lines watched 3
 stop n1 KILL
+"$CTL" lock early --command-timeout=100ms echo mine >early 2>&1 &
+echo $! >early.pid
 serve n1 "$client" "$peer"
+wait_for 10 grep -qx mine early
 "$CTL" put w 2 >/dev/null
 wait_for 10 has_lines watched 6
 check "$(printf 'PUT\nw\n1\nPUT\nw\n2')" cat watched
