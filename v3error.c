@@ -77,6 +77,7 @@ static const struct {
     [V3_NOT_SUPPORTED_FOR_LEARNER] = {GRPC_UNAVAILABLE, "etcdserver: rpc not supported for learner"},
     [V3_LEADER_TRANSFER_TIMEOUT] = {GRPC_UNKNOWN, "etcdserver: request timed out, leader transfer took too long"},
     [V3_NO_PASSWORD_USER] = {GRPC_UNKNOWN, "auth: authentication failed, password was given for no password user"},
+    [V3_VERIFY_ONLY_KEY] = {GRPC_UNKNOWN, "auth: token signing attempted with verify-only key"},
     /* clang-format on */
 };
 

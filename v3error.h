@@ -75,6 +75,7 @@ enum v3_error {
     V3_NOT_SUPPORTED_FOR_LEARNER,
     V3_LEADER_TRANSFER_TIMEOUT,
     V3_NO_PASSWORD_USER,
+    V3_VERIFY_ONLY_KEY,
     V3_ERROR_N, /* how many there are */
 };
 

@@ -241,7 +241,7 @@ static enum v3_error sign(struct server *s, struct str name, uint64_t revision,
         return V3_OK;
     free(*token);
     *token = NULL;
-    return V3_INVALID_AUTH_MGMT;
+    return V3_VERIFY_ONLY_KEY;
 }
 
 enum v3_error v3_authenticate(struct server *s, struct str name,

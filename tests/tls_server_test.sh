@@ -305,13 +305,13 @@ wait_for 1 grep -q 'jwt.key: no such file' c.log
 wait "$(cat c.pid)"
 openssl ecparam -name prime256v1 -genkey -noout -out jwt.key 2>/dev/null
 openssl ec -in jwt.key -pubout -out jwt.pem 2>/dev/null
-own() {
+own() { # [,priv-key=FILE]
 	run c --listen-client-urls "$url,http://127.0.0.1:$port,unixs://localhost:$plain" --auto-tls \
 		--cipher-suites "$suites" --tls-max-version TLS1.2 \
-		--auth-token jwt,pub-key=jwt.pem,priv-key=jwt.key,sign-method=ES256
+		--auth-token "jwt,pub-key=jwt.pem$1,sign-method=ES256"
 	wait_for 10 curl -fsS "http://127.0.0.1:$port/health"
 }
-own
+own ,priv-key=jwt.key
 check '{"health":"true"}' curl -sS --cacert c/fixtures/client/cert.pem "$url/health"
 check 'Cipher    : ECDHE-ECDSA-CHACHA20-POLY1305' sh -c "openssl s_client -connect 127.0.0.1:$port \
 	</dev/null 2>/dev/null | grep -o 'Cipher *: E.*'"
@@ -340,9 +340,11 @@ eyJ*.*.*) ;;
 esac
 cp c/fixtures/client/cert.pem first.pem
 stop c
-own
+own '' # can check, but not sign
 check '' cmp first.pem c/fixtures/client/cert.pem
 check '{"header":' sh -c "curl -sS -H 'Authorization: $token' http://127.0.0.1:$port/v3/kv/range \
 	-d '{\"key\":\"aw==\"}' | cut -c1-10"
+refused 'auth: token signing attempted with verify-only key' \
+	c3 --user root:secret get k
 stop c
 finish
