@@ -312,6 +312,25 @@ static bool signature_fits(const struct jwt_key *k, struct str input,
     return fits;
 }
 
+#define TIME_END 1e18 /* in seconds; an int64_t holds it */
+
+/* Cut at the point: there may be fractions of a second (RFC 7519, 2). */
+static bool to_whole(struct str text, int64_t *out)
+{
+    char *z;
+    double d;
+
+    if (str_to_i64(text, out))
+        return true;
+    z = xstrndup(text.p, text.n);
+    d = strtod(z, NULL);
+    free(z);
+    if (d <= -TIME_END || d >= TIME_END)
+        return false;
+    *out = (int64_t)d;
+    return true;
+}
+
 /* A time among the claims, in seconds: otherwise if there is none. */
 static bool get_time(const struct json *claims, const char *name,
                      int64_t otherwise, int64_t *out)
@@ -319,7 +338,7 @@ static bool get_time(const struct json *claims, const char *name,
     const struct json *j = member(claims, name);
 
     *out = otherwise;
-    return !j || (j->type == JSON_NUMBER && str_to_i64(j->text, out));
+    return !j || (j->type == JSON_NUMBER && to_whole(j->text, out));
 }
 
 static bool claims_fit(const struct json *j, int64_t now_s,
@@ -327,7 +346,7 @@ static bool claims_fit(const struct json *j, int64_t now_s,
 {
     const struct json *user = member(j, "username");
     const struct json *revision = member(j, "revision");
-    int64_t not_before;
+    int64_t not_before, issued_at;
 
     if (!user || user->type != JSON_STRING || user->text.n == 0 || !revision ||
         revision->type != JSON_NUMBER ||
@@ -336,7 +355,8 @@ static bool claims_fit(const struct json *j, int64_t now_s,
     out->username = user->text;
     return get_time(j, "exp", INT64_MAX, &out->expiry_s) &&
            get_time(j, "nbf", INT64_MIN, &not_before) &&
-           now_s < out->expiry_s && now_s >= not_before;
+           get_time(j, "iat", INT64_MIN, &issued_at) &&
+           now_s < out->expiry_s && now_s >= not_before && now_s >= issued_at;
 }
 
 int jwt_verify(const struct jwt_key *k, struct str token, int64_t now_s,
