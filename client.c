@@ -186,15 +186,18 @@ static int dial(struct client *c, const struct client_request *r, struct err *e)
 
 /* --- Sending. ----------------------------------------------------------- */
 
-/* What went wrong on the wire, after NET_E* with errno set. */
+/* What went wrong on the wire, after NET_E* with errno set. An alert is no failure
+ * of the connection, for Go's clients. */
 static int wire_error(const struct client *c, const char *verb, ssize_t code,
                       struct err *e)
 {
     bool late = code == NET_ETIMEOUT;
+    const char *why = late ? "i/o timeout" : net_trouble(c->stream);
 
+    if (str_has_prefix(str_of(why), "remote error: "))
+        return err_set(e, CLIENT_EIO, "%s", why);
     return err_set(e, late ? CLIENT_ETIMEOUT : CLIENT_EIO, "%s tcp %s: %s",
-                   verb, net_peer_name(c->stream),
-                   late ? "i/o timeout" : net_trouble(c->stream));
+                   verb, net_peer_name(c->stream), why);
 }
 
 static void add_host(struct buf *b, const struct url *u)
