@@ -288,6 +288,7 @@ int ctlv3_make_mirror(struct ctl *c)
     m.to = client_of_destination(c, c->args[0], secure, &e);
     if (!m.to)
         return ctlv3_fail(CTLV3_BAD_CONNECTION, "%s", e.msg);
+    c->v3->command_ns = INT64_MAX; /* it outlives what clusters do */
     (void)sys_thread_detached(SYS_STACK_SMALL, report, &m);
     range = ctlv3_range_of(c, ctl_string(c, "prefix", ""), NULL, true, false);
     m.revision = ctl_int(c, "rev", 0);

@@ -113,10 +113,10 @@ stop first
 check 'Error: empty password' sh -c "echo | '$CTL' user add bob 2>&1 | tail -n 1"
 check '' "$CTL" user list
 
-# A mirror has what was there and what comes.
-serve n2 "$client2" "$peer2"
-"$CTL" make-mirror "127.0.0.1:$client2" --dest-prefix m/ >mirror.log 2>&1 &
+# A mirror waits for its other side, and has what was there and what comes.
+"$CTL" make-mirror "127.0.0.1:$client2" --dest-prefix m/ --command-timeout=100ms >mirror.log 2>&1 &
 echo $! >mirror.pid
+serve n2 "$client2" "$peer2"
 unset ETCDCTL_ENDPOINTS
 wait_for 10 sh -c "'$CTL' --endpoints 127.0.0.1:$client2 get m/k | grep -q v2"
 "$CTL" --endpoints "127.0.0.1:$client" put later 1 >/dev/null
