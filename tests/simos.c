@@ -680,6 +680,8 @@ pthread_t __real_pthread_self(void);
 pthread_t __wrap_pthread_self(void);
 int __real_pthread_setname_np(pthread_t t, const char *name);
 int __wrap_pthread_setname_np(pthread_t t, const char *name);
+int __real_pthread_setaffinity_np(pthread_t t, size_t n, const cpu_set_t *cpus);
+int __wrap_pthread_setaffinity_np(pthread_t t, size_t n, const cpu_set_t *cpus);
 int __real_sched_yield(void);
 int __wrap_sched_yield(void);
 
@@ -731,11 +733,17 @@ int __wrap_pthread_setname_np(pthread_t t, const char *name)
     return os.running ? 0 : __real_pthread_setname_np(t, name);
 }
 
+int __wrap_pthread_setaffinity_np(pthread_t t, size_t n, const cpu_set_t *cpus)
+{
+    return os.running ? 0 : __real_pthread_setaffinity_np(t, n, cpus);
+}
+
+/* Time passes, or who waits awake would wait for ever. */
 int __wrap_sched_yield(void)
 {
     if (!os.running)
         return __real_sched_yield();
-    yield();
+    sim_sleep(sim_between(1, SIM_MS / 20));
     return 0;
 }
 
