@@ -292,10 +292,10 @@ stop b
 
 # --- Without certificates of clients; both on one port; our own certificate. --------------
 
-run own --listen-client-urls "$url" --auto-tls --trusted-ca-file ca.pem --client-cert-auth
+run self --listen-client-urls "$url" --auto-tls --trusted-ca-file ca.pem --client-cert-auth
 wait_for 10 get root /health -f -k
 refused 'curl: (' get none /health -k
-stop own
+stop self
 
 # A proof that nobody asked for is none, and authorities alone ask for one. Of
 # a list that Go knows what we have is spoken.
